@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// A child that ends when its parent does, whatever ends the parent.
+///
+/// The parent holds the write end of a pipe. The child asks the kernel to send it SIGKILL when the
+/// read end becomes ready (`O_ASYNC` with `F_SETSIG`), which happens when the last write end is gone:
+/// at the parent's death, by any signal, from any thread, without a thread or a handler in the child.
+/// `PR_SET_PDEATHSIG` would not do alone: it fires at the death of the parent *thread*.
+
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/unique_fd.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <mutex>
+#include <set>
+#include <utility>
+
+namespace multiprocessing::detail::os {
+
+/// The two ends, made before the fork.
+///
+/// All write ends that a process holds are closed in every child that it forks, by a fork handler:
+/// a sibling that kept one would keep the parent "alive".
+/// \safety threads may make pipes and fork at the same time.
+class DeathPipe {
+  public:
+    /// The parent's side: as long as this lives (and this process does), the child may.
+    class Holder {
+      public:
+        Holder() = default;
+        explicit Holder(int fd) noexcept : fd_(fd) {}
+        Holder(Holder&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+        Holder& operator=(Holder&& other) noexcept {
+            std::swap(fd_, other.fd_);
+            return *this;
+        }
+        ~Holder();
+
+      private:
+        int fd_ = -1;
+    };
+
+    /// \throws OSError when there are no descriptors left.
+    DeathPipe();
+
+    /// In the parent, after the fork: what keeps the child alive.
+    Holder hold() {
+        read_.reset();
+        return std::move(write_);
+    }
+
+    /// In the child, first thing: from here on the parent's death is ours. Ends the process at once
+    /// when the parent is gone already. `forked_by_main_thread` adds PDEATHSIG, which is quicker.
+    void arm(pid_t parent, bool forked_by_main_thread);
+
+  private:
+    UniqueFd read_;
+    Holder write_;
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+/// The write ends that this process holds; what a child of its has to close.
+class DeathPipeEnds {
+  public:
+    static DeathPipeEnds& instance() {
+        static auto* const ends = new DeathPipeEnds;  // never destroyed: fork handlers outlive statics
+        return *ends;
+    }
+
+    /// Makes a pipe; returns its read and write end. No fork comes between the pipe and its note.
+    std::pair<int, int> make() {
+        const std::scoped_lock lock(mutex_);
+        int ends[2];
+        if (::pipe2(ends, O_CLOEXEC) != 0) { throw_os_error(errno, "pipe2", "death pipe"); }
+        fds_.insert(ends[1]);
+        return {ends[0], ends[1]};
+    }
+
+    void close(int fd) {
+        const std::scoped_lock lock(mutex_);
+        // Absent in a child, where the handler has closed it and the number may be another file's.
+        if (fds_.erase(fd) == 1) { ::close(fd); }
+    }
+
+  private:
+    DeathPipeEnds() {
+        at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
+                [] {
+                    for (const int fd : instance().fds_) { ::close(fd); }
+                    instance().fds_.clear();
+                    instance().mutex_.unlock();
+                });
+    }
+
+    std::mutex mutex_;
+    std::set<int> fds_;
+};
+
+inline DeathPipe::DeathPipe() {
+    const auto [read, write] = DeathPipeEnds::instance().make();
+    read_.reset(read);
+    write_ = Holder(write);
+}
+
+inline DeathPipe::Holder::~Holder() {
+    if (fd_ >= 0) { DeathPipeEnds::instance().close(fd_); }
+}
+
+inline void DeathPipe::arm(pid_t parent, bool forked_by_main_thread) {
+    // The end stays open for the life of the process, hence release().
+    const int fd = read_.release();
+    if (::fcntl(fd, F_SETOWN, ::getpid()) != 0 || ::fcntl(fd, F_SETSIG, SIGKILL) != 0 ||
+        ::fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK) != 0) {
+        throw_os_error(errno, "fcntl", "death pipe");
+    }
+    if (forked_by_main_thread) { ::prctl(PR_SET_PDEATHSIG, SIGKILL); }
+    // What happened before the arming sends no signal: look once.
+    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+    if (::poll(&entry, 1, 0) != 0 || ::getppid() != parent) { ::kill(::getpid(), SIGKILL); }
+}
+
+}  // namespace multiprocessing::detail::os

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// What a process knows of itself: its name, its parent, its children, and how to end.
+
+#include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/process.hpp>
+#include <multiprocessing/process/child.hpp>
+#include <multiprocessing/process/finalizers.hpp>
+#include <multiprocessing/shm/family.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::detail {
+
+/// The process that started this one.
+struct ParentRecord {
+    pid_t pid = 0;
+    std::uint64_t birth = 0;
+    MemberId member = 0;
+    std::string name = {};
+};
+
+/// This process.
+/// \safety threads; its mutex is taken across `fork`, so that a child finds it free.
+class LocalProcess {
+  public:
+    static LocalProcess& instance() {
+        static auto* const process = new LocalProcess;  // asked until the very end of the program
+        return *process;
+    }
+
+    std::string name() const { return with_lock([&] { return name_; }); }
+    void set_name(std::string name) { with_lock([&] { name_ = std::move(name); }); }
+    std::string authkey() const { return with_lock([&] { return authkey_; }); }
+    void set_authkey(std::string key) { with_lock([&] { authkey_ = std::move(key); }); }
+    bool daemon() const noexcept { return daemon_; }
+    /// Tells whether this process ends with its parent; its children then do too.
+    bool dies_with_parent() const noexcept { return dies_with_parent_; }
+    const std::optional<ParentRecord>& parent() const noexcept { return parent_; }
+
+    /// Returns the next child's place in the family tree: "1", or "1:2" for the second child of that.
+    std::string next_child_identity() {
+        return with_lock([&] {
+            const std::string number = std::to_string(++children_made_);
+            return identity_.empty() ? number : identity_ + ":" + number;
+        });
+    }
+
+    void add_child(std::shared_ptr<Child> child) {
+        with_lock([&] { children_.push_back(std::move(child)); });
+    }
+    /// Returns the children that live; reaps and forgets those that have ended.
+    std::vector<std::shared_ptr<Child>> living_children();
+    void forget_child(const Child* child);
+
+    /// Makes this the process that a child of `parent` is; called in the child of a fork.
+    void become(std::string name, std::string identity, bool daemon, bool dies_with_parent,
+                std::string authkey, ParentRecord parent);
+
+    /// Has the end-of-process steps run at `exit`. In a child the exit ends there: the handlers that its
+    /// parent had registered are the parent's.
+    void arm_exit(bool is_child);
+
+  private:
+    LocalProcess();
+
+    template <class F>
+    std::invoke_result_t<F> with_lock(F f) const {
+        const std::scoped_lock lock(mutex_);
+        return f();
+    }
+
+    static void end_of_process(int status, void* is_child);
+    void end_children();
+
+    mutable std::mutex mutex_;
+    std::string name_ = "MainProcess";
+    std::string identity_;      // "1:2" for the second child of the first child; empty in the main process
+    std::string authkey_;
+    bool daemon_ = false;
+    bool dies_with_parent_ = false;
+    unsigned children_made_ = 0;
+    std::optional<ParentRecord> parent_;
+    std::vector<std::shared_ptr<Child>> children_;
+    std::uint64_t exit_armed_for_ = 0;  // the token of the process whose exit we have seen to
+};
+
+/// Writes what stdio and `std::cout` hold; a closed or broken stream is no error here.
+void flush_standard_streams() noexcept;
+
+// ---------------------------------------------------------------------------------------------------
+
+inline void flush_standard_streams() noexcept {
+    try {
+        std::cout.flush();
+        std::clog.flush();
+    } catch (const std::exception&) {
+        // A stream that was told to throw: its text is lost, which is no reason to stay.
+    }
+    std::fflush(stdout);
+    std::fflush(stderr);
+}
+
+inline LocalProcess::LocalProcess() : authkey_(32, '\0') {
+    os::random_bytes(authkey_.data(), authkey_.size());
+    os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
+                [] {
+                    // The children are the parent's. Their records may be in use in a thread that is not
+                    // here any more, so they are left, not destroyed.
+                    new (&instance().children_) std::vector<std::shared_ptr<Child>>();
+                    instance().mutex_.unlock();
+                });
+}
+
+inline std::vector<std::shared_ptr<Child>> LocalProcess::living_children() {
+    auto all = with_lock([&] { return children_; });
+    std::erase_if(all, [&](const std::shared_ptr<Child>& child) {
+        if (child->is_alive()) { return false; }
+        forget_child(child.get());
+        return true;
+    });
+    return all;
+}
+
+inline void LocalProcess::forget_child(const Child* child) {
+    std::shared_ptr<Child> forgotten;  // destroyed after the lock is released
+    with_lock([&] {
+        const auto found = std::find_if(children_.begin(), children_.end(),
+                                        [&](const auto& known) { return known.get() == child; });
+        if (found == children_.end()) { return; }
+        forgotten = std::move(*found);
+        children_.erase(found);
+    });
+}
+
+inline void LocalProcess::become(std::string name, std::string identity, bool daemon, bool dies_with_parent,
+                                 std::string authkey, ParentRecord parent) {
+    name_ = std::move(name);
+    identity_ = std::move(identity);
+    authkey_ = std::move(authkey);
+    daemon_ = daemon;
+    dies_with_parent_ = dies_with_parent;
+    children_made_ = 0;
+    parent_ = std::move(parent);
+}
+
+inline void LocalProcess::arm_exit(bool is_child) {
+    const std::uint64_t token = os::process_token();
+    const bool first = with_lock([&] { return std::exchange(exit_armed_for_, token) != token; });
+    static char child_mark;
+    if (first) { os::on_exit(&end_of_process, is_child ? &child_mark : nullptr); }
+}
+
+inline void LocalProcess::end_of_process(int status, void* is_child) {
+    // A raw fork of ours that calls exit() gets here too, and finds nothing of its own to end.
+    try {
+        Finalizers::instance().run(0);
+        instance().end_children();
+        Finalizers::instance().run(std::numeric_limits<int>::min());
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "multiprocessing: at the end of process {}: {}\n", ::getpid(), error.what());
+    }
+    if (is_child == nullptr) {
+        Family::record_exit(status);
+        return;
+    }
+    std::fflush(nullptr);
+    flush_standard_streams();
+    Family::record_exit(status);
+    ::_exit(status & 0xff);
+}
+
+inline void LocalProcess::end_children() {
+    const auto children = living_children();
+    for (const auto& child : children) {
+        if (child->daemon()) { child->signal(SIGTERM); }
+    }
+    for (const auto& child : children) { child->join(forever); }
+    for (const auto& child : children) { forget_child(child.get()); }
+}
+
+}  // namespace multiprocessing::detail
