@@ -14,7 +14,8 @@
 ///
 /// Mirrors `multiprocessing.ProcessError` and its children, the built-in `ValueError`,
 /// `AssertionError`, `EOFError` and `OSError`, and `queue.Empty`, `Full`, `ShutDown`.
-/// What the kernel refused is `OSError` (`std::system_error`) whose text names the call and the object.
+/// What the kernel refused is `OSError` (`std::system_error`) whose text names the call and the
+/// object.
 
 #include <fmt/core.h>
 
@@ -64,7 +65,8 @@ class TimeoutError : public ProcessError {
 class BufferTooShort : public ProcessError {
   public:
     explicit BufferTooShort(std::vector<std::byte> message)
-        : ProcessError(fmt::format("the message of {} bytes does not fit into the buffer", message.size())),
+        : ProcessError(
+              fmt::format("the message of {} bytes does not fit into the buffer", message.size())),
           message_(std::move(message)) {}
 
     /// Returns the whole message.
@@ -162,17 +164,18 @@ class OwnerDiedError : public ProcessError {
 /// How a pool's worker ended; the facts that `WorkerDiedError` reports.
 struct Death {
     pid_t pid = 0;
-    int exitcode = 0;             ///< -SIGNAL when a signal ended it
-    std::size_t task_index = 0;   ///< index of the item in its range; 0 for `apply`
+    int exitcode = 0;            ///< -SIGNAL when a signal ended it
+    std::size_t task_index = 0;  ///< index of the item in its range; 0 for `apply`
     bool core_dumped = false;
     bool oom_killed = false;
-    std::string stderr_tail = {}; ///< the last 4 KiB that it wrote to descriptor 2
+    std::string stderr_tail = {};  ///< the last 4 KiB that it wrote to descriptor 2
 };
 
 /// The worker that ran the task died; only this task is lost.
 class WorkerDiedError : public ProcessError {
   public:
-    WorkerDiedError(const std::string& what, Death death) : ProcessError(what), death_(std::move(death)) {}
+    WorkerDiedError(const std::string& what, Death death)
+        : ProcessError(what), death_(std::move(death)) {}
 
     pid_t pid() const noexcept { return death_.pid; }
     int exitcode() const noexcept { return death_.exitcode; }
@@ -192,9 +195,9 @@ class WorkerDiedError : public ProcessError {
 
 /// An exception that crossed a process border.
 ///
-/// An interface *beside* `std::exception`, not below it: what is rethrown derives from this and from
-/// exactly one standard exception (its own type where that can be rebuilt), so that `catch` works by
-/// its own type, by its standard bases, by `RemoteError` and by `const std::exception&`.
+/// An interface *beside* `std::exception`, not below it: what is rethrown derives from this and
+/// from exactly one standard exception (its own type where that can be rebuilt), so that `catch`
+/// works by its own type, by its standard bases, by `RemoteError` and by `const std::exception&`.
 class RemoteError {
   public:
     virtual ~RemoteError() = default;
@@ -237,7 +240,7 @@ class SystemExit {
     std::string text_;
 };
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -249,7 +252,8 @@ namespace detail {
 /// Returns "SIGTERM" for 15 and so on; the number as text where the system has no name for it.
 inline std::string signal_name(int signal) {
     const char* abbreviation = ::sigabbrev_np(signal);
-    return abbreviation != nullptr ? fmt::format("SIG{}", abbreviation) : fmt::format("signal {}", signal);
+    return abbreviation != nullptr ? fmt::format("SIG{}", abbreviation)
+                                   : fmt::format("signal {}", signal);
 }
 
 }  // namespace detail

@@ -8,8 +8,9 @@
 ///     lock.acquire(true, 150ms);
 ///     event.wait();                  // mp::forever, which is what is meant when nothing is said
 ///
-/// Mirrors Python's `timeout=` arguments: left out (or `std::nullopt`, Python's `None`) is for ever,
-/// zero or negative is "do not wait". A bare number does not compile, since it does not say its unit.
+/// Mirrors Python's `timeout=` arguments: left out (or `std::nullopt`, Python's `None`) is for
+/// ever, zero or negative is "do not wait". A bare number does not compile, since it does not say
+/// its unit.
 
 #include <chrono>
 #include <concepts>
@@ -58,7 +59,7 @@ class Timeout {
 /// Waits without bound; what every timeout is when it is left out.
 inline constexpr Timeout forever = Timeout::infinite();
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -70,7 +71,8 @@ class Deadline {
     using clock = Timeout::clock;
 
     explicit Deadline(Timeout timeout)
-        : at_(timeout.is_infinite() ? clock::time_point::max() : clock::now() + timeout.duration()) {}
+        : at_(timeout.is_infinite() ? clock::time_point::max()
+                                    : clock::now() + timeout.duration()) {}
 
     bool is_infinite() const noexcept { return at_ == clock::time_point::max(); }
     bool has_passed() const { return !is_infinite() && clock::now() >= at_; }

@@ -27,7 +27,7 @@ int affinity_cpus() noexcept;
 /// sets no limit or cannot be read. Limits of the groups above count too.
 std::optional<int> cgroup_cpus();
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline int online_cpus() noexcept {
     return std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));
@@ -43,7 +43,8 @@ inline int affinity_cpus() noexcept {
 
 inline std::optional<int> cpus_from_quota(double quota, double period) {
     if (quota <= 0 || period <= 0) { return std::nullopt; }
-    return std::max(1, static_cast<int>((quota + period - 1) / period));
+    constexpr double most = 1 << 20;  // more than any machine has, and within an int
+    return std::max(1, static_cast<int>(std::min((quota + period - 1) / period, most)));
 }
 
 inline std::optional<int> cgroup_cpus() {
@@ -73,7 +74,8 @@ inline std::optional<int> cgroup_cpus() {
         const std::size_t first = line.find(':');
         const std::size_t second = first == line.npos ? first : line.find(':', first + 1);
         if (second == line.npos) { continue; }
-        const std::string controllers = "," + std::string(line.substr(first + 1, second - first - 1)) + ",";
+        const std::string controllers =
+            "," + std::string(line.substr(first + 1, second - first - 1)) + ",";
         const bool unified = controllers == ",,";
         if (!unified && controllers.find(",cpu,") == controllers.npos) { continue; }
         std::string path(line.substr(second + 1));

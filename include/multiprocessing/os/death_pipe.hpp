@@ -5,9 +5,9 @@
 /// A child that ends when its parent does, whatever ends the parent.
 ///
 /// The parent holds the write end of a pipe. The child asks the kernel to send it SIGKILL when the
-/// read end becomes ready (`O_ASYNC` with `F_SETSIG`), which happens when the last write end is gone:
-/// at the parent's death, by any signal, from any thread, without a thread or a handler in the child.
-/// `PR_SET_PDEATHSIG` would not do alone: it fires at the death of the parent *thread*.
+/// read end becomes ready (`O_ASYNC` with `F_SETSIG`), which happens when the last write end is
+/// gone: at the parent's death, by any signal, from any thread, without a thread or a handler in
+/// the child. `PR_SET_PDEATHSIG` would not do alone: it fires at the death of the parent *thread*.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/fork.hpp>
@@ -67,13 +67,14 @@ class DeathPipe {
     Holder write_;
 };
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// The write ends that this process holds; what a child of its has to close.
 class DeathPipeEnds {
   public:
     static DeathPipeEnds& instance() {
-        static auto* const ends = new DeathPipeEnds;  // never destroyed: fork handlers outlive statics
+        static auto* const ends =
+            new DeathPipeEnds;  // never destroyed: fork handlers outlive statics
         return *ends;
     }
 

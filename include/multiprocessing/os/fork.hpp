@@ -21,8 +21,9 @@ namespace multiprocessing::detail::os {
 
 /// The page that a child finds empty.
 struct ProcessPage {
-    std::atomic<std::uint64_t> token;      ///< unique among the processes that share memory with us
-    std::atomic<std::uint32_t> family_id;  ///< this process's place in the family (see shm/family.hpp)
+    std::atomic<std::uint64_t> token;  ///< unique among the processes that share memory with us
+    std::atomic<std::uint32_t>
+        family_id;  ///< this process's place in the family (see shm/family.hpp)
 };
 
 /// Returns this process's page.
@@ -41,7 +42,7 @@ std::uint64_t fork_epoch();
 /// \throws OSError when there is no memory for it.
 void at_fork(void (*prepare)(), void (*parent)(), void (*child)());
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
     if (const int error = ::pthread_atfork(prepare, parent, child); error != 0) {
@@ -65,10 +66,11 @@ inline ProcessPage& process_page() {
         // Kernels before 4.14 refuse; there the handler below is all there is, and covers fork().
         ::madvise(memory, size, MADV_WIPEONFORK);
         static auto* const created = static_cast<ProcessPage*>(memory);
-        at_fork([] { fork_counter().fetch_add(1, std::memory_order_relaxed); }, nullptr, [] {
-            created->token.store(0, std::memory_order_relaxed);
-            created->family_id.store(0, std::memory_order_relaxed);
-        });
+        at_fork([] { fork_counter().fetch_add(1, std::memory_order_relaxed); }, nullptr,
+                [] {
+                    created->token.store(0, std::memory_order_relaxed);
+                    created->family_id.store(0, std::memory_order_relaxed);
+                });
         return created;
     }();
     return *page;

@@ -44,12 +44,14 @@ void futex_wake(FutexWord& word, int count) noexcept;
 /// Stores 0 and wakes one sleeper in one system call, so that no SIGKILL falls between the two.
 void futex_clear_and_wake(FutexWord& word) noexcept;
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
-inline long futex_call(FutexWord& word, int operation, std::uint32_t value, std::uintptr_t timeout_or_count,
-                       FutexWord* second = nullptr, std::uint32_t third = 0) noexcept {
+inline long futex_call(FutexWord& word, int operation, std::uint32_t value,
+                       std::uintptr_t timeout_or_count, FutexWord* second = nullptr,
+                       std::uint32_t third = 0) noexcept {
     const int saved = errno;
-    const long result = ::syscall(SYS_futex, &word, operation, value, timeout_or_count, second, third);
+    const long result =
+        ::syscall(SYS_futex, &word, operation, value, timeout_or_count, second, third);
     errno = saved;
     return result;
 }
@@ -60,13 +62,15 @@ inline std::timespec to_timespec(std::chrono::nanoseconds duration) noexcept {
             .tv_nsec = static_cast<long>((duration - seconds).count())};
 }
 
-inline void futex_wait(FutexWord& word, std::uint32_t expected, std::chrono::nanoseconds timeout) noexcept {
+inline void futex_wait(FutexWord& word, std::uint32_t expected,
+                       std::chrono::nanoseconds timeout) noexcept {
     const std::timespec relative = to_timespec(timeout);
     futex_call(word, FUTEX_WAIT, expected, reinterpret_cast<std::uintptr_t>(&relative));
 }
 
 inline void futex_wait_either(FutexWord& first, std::uint32_t first_expected, FutexWord& second,
-                              std::uint32_t second_expected, std::chrono::nanoseconds timeout) noexcept {
+                              std::uint32_t second_expected,
+                              std::chrono::nanoseconds timeout) noexcept {
     // Laid out here because the headers of kernels before 5.16 do not have it.
     struct Waiter {
         std::uint64_t value;
@@ -74,7 +78,7 @@ inline void futex_wait_either(FutexWord& first, std::uint32_t first_expected, Fu
         std::uint32_t flags;
         std::uint32_t reserved;
     };
-    constexpr long waitv = 449;               // the same number on every architecture
+    constexpr long waitv = 449;  // the same number on every architecture
     constexpr std::uint32_t flag_32_bits = 2;
     static std::atomic<bool> available{true};
     if (available.load(std::memory_order_relaxed)) {
@@ -83,7 +87,8 @@ inline void futex_wait_either(FutexWord& first, std::uint32_t first_expected, Fu
             {second_expected, reinterpret_cast<std::uint64_t>(&second), flag_32_bits, 0}};
         std::timespec deadline{};
         ::clock_gettime(CLOCK_MONOTONIC, &deadline);
-        const auto now = std::chrono::seconds(deadline.tv_sec) + std::chrono::nanoseconds(deadline.tv_nsec);
+        const auto now =
+            std::chrono::seconds(deadline.tv_sec) + std::chrono::nanoseconds(deadline.tv_nsec);
         deadline = to_timespec(now + timeout);
         const int saved = errno;
         const long result = ::syscall(waitv, waiters, 2, 0, &deadline, CLOCK_MONOTONIC);

@@ -9,6 +9,7 @@
 /// error there and never a SIGBUS later.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/available_memory.hpp>
 #include <multiprocessing/os/unique_fd.hpp>
 
 #include <boost/interprocess/exceptions.hpp>
@@ -31,7 +32,7 @@ namespace multiprocessing::detail::os {
 UniqueFd memfd_create(const std::string& name);
 
 /// Reserves `[offset, offset + size)` of the file, growing it where needed.
-/// \throws OSError (ENOSPC, ENOMEM) that names the size; the file is as it was.
+/// \throws OSError (ENOSPC, ENOMEM) that names the size and what is left; the file is as it was.
 void reserve(int fd, std::uint64_t offset, std::uint64_t size);
 
 /// Gives the memory of `[offset, offset + size)` back; it reads as zeros from then on.
@@ -81,7 +82,7 @@ std::size_t page_size() noexcept;
 /// Returns `size` rounded up to whole pages.
 std::uint64_t round_to_pages(std::uint64_t size) noexcept;
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline std::size_t page_size() noexcept {
     static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -99,6 +100,15 @@ inline UniqueFd memfd_create(const std::string& name) {
 }
 
 inline void reserve(int fd, std::uint64_t offset, std::uint64_t size) {
+    // A memfd belongs to no file system that could be full: asked for more than there is, the
+    // kernel would end processes until it had it.
+    constexpr std::uint64_t large = 16 * 1024 * 1024;
+    if (size >= large) {
+        if (const std::uint64_t left = available_memory(); size > left) {
+            throw_os_error(ENOSPC, "posix_fallocate",
+                           fmt::format("{} bytes of shared memory, {} are available", size, left));
+        }
+    }
     int error;
     do {
         error = ::posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(size));
@@ -130,7 +140,8 @@ inline Mapping::Mapping(int fd, std::uint64_t offset, std::size_t size) try
                    fmt::format("{} bytes of shared memory", size));
 }
 
-inline MirroredMapping::MirroredMapping(int fd, std::uint64_t offset, std::size_t size) : size_(size) {
+inline MirroredMapping::MirroredMapping(int fd, std::uint64_t offset, std::size_t size)
+    : size_(size) {
     const auto fail = [&] {
         const int error = errno;
         if (data_ != nullptr) { ::munmap(data_, 2 * size); }

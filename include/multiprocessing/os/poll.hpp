@@ -21,18 +21,20 @@ namespace multiprocessing::detail::os {
 
 /// Waits until at least one entry has an event or the deadline is over; a signal does not end it.
 /// \returns how many entries have an event.
-/// \throws OSError (EBADF) that names the first descriptor which is not open. The kernel passes over
-/// a negative descriptor; here it is an error as well.
+/// \throws OSError (EBADF) that names the first descriptor which is not open. The kernel passes
+/// over a negative descriptor; here it is an error as well.
 std::size_t poll(std::span<pollfd> entries, const Deadline& deadline);
 
 /// The same for one descriptor; `events` is POLLIN or POLLOUT. True when it is ready, at its end or
 /// in error: when the call that is meant would not block.
 bool poll(int fd, short events, const Deadline& deadline);
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline std::size_t poll(std::span<pollfd> entries, const Deadline& deadline) {
-    const auto refuse = [](int fd) { throw_os_error(EBADF, "poll", fmt::format("descriptor {}", fd)); };
+    const auto refuse = [](int fd) {
+        throw_os_error(EBADF, "poll", fmt::format("descriptor {}", fd));
+    };
     for (const pollfd& entry : entries) {
         if (entry.fd < 0) { refuse(entry.fd); }
     }

@@ -45,6 +45,11 @@ bool wait_ended(int pidfd, const Deadline& deadline);
 /// \throws OSError when the kernel refuses.
 bool send_signal(int pidfd, int signal);
 
+/// Tells whether the process has ended and its parent knows: its number may then be another's.
+bool is_reaped(const UniqueFd& pidfd);
+/// Tells whether there is no process of this number; the little that can be known without a descriptor.
+bool is_reaped(pid_t pid) noexcept;
+
 /// How a child ended, from `waitid`.
 struct ExitStatus {
     int exitcode;      ///< -SIGNAL when a signal ended it
@@ -53,6 +58,9 @@ struct ExitStatus {
 
 /// Reaps the child, which has ended; nothing when somebody else did, or SIGCHLD is ignored.
 std::optional<ExitStatus> reap(int pidfd);
+
+/// Waits for the end of a child of which there is no descriptor, and reaps it.
+void reap_by_pid(pid_t pid) noexcept;
 
 /// Returns a number that tells two processes with one pid apart: the pidfd's inode where the kernel
 /// has pidfs (6.9), else the start time; 0 when neither can be read.
@@ -66,6 +74,9 @@ struct ProcStat {
     std::uint64_t start_time;
 };
 std::optional<ProcStat> proc_stat(pid_t pid);
+
+/// Returns how much memory of the process is resident, in bytes; 0 when it cannot be read.
+std::uint64_t resident_bytes(pid_t pid);
 
 /// Returns a number that tells pid namespaces apart; 0 when it cannot be read.
 std::uint64_t pid_namespace();
@@ -82,7 +93,7 @@ void random_bytes(void* bytes, std::size_t size);
 /// Makes `fd` what `/dev/null` is; the process's standard input at its end.
 void redirect_to_null(int fd);
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline UniqueFd pidfd_open(pid_t pid) {
     const long fd = ::syscall(SYS_pidfd_open, pid, 0);  // close-on-exec by definition
@@ -115,6 +126,12 @@ inline bool send_signal(int pidfd, int signal) {
     throw_os_error(errno, "pidfd_send_signal", signal_name(signal));
 }
 
+inline bool is_reaped(const UniqueFd& pidfd) {
+    return ::syscall(SYS_pidfd_send_signal, pidfd.get(), 0, nullptr, 0) != 0 && errno == ESRCH;
+}
+
+inline bool is_reaped(pid_t pid) noexcept { return ::kill(pid, 0) != 0 && errno == ESRCH; }
+
 inline std::optional<ExitStatus> reap(int pidfd) {
     siginfo_t info{};
     int result;
@@ -125,6 +142,10 @@ inline std::optional<ExitStatus> reap(int pidfd) {
     if (result < 0) { return std::nullopt; }  // ECHILD: it was somebody else's to reap
     if (info.si_code == CLD_EXITED) { return ExitStatus{info.si_status, false}; }
     return ExitStatus{-info.si_status, info.si_code == CLD_DUMPED};
+}
+
+inline void reap_by_pid(pid_t pid) noexcept {
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {}
 }
 
 inline std::optional<ProcStat> proc_stat(pid_t pid) {
@@ -155,6 +176,12 @@ inline std::uint64_t birth_of(const UniqueFd& pidfd, pid_t pid) {
     return stat ? stat->start_time : 0;
 }
 
+inline std::uint64_t resident_bytes(pid_t pid) {
+    unsigned long long pages = 0;
+    std::sscanf(read_text(fmt::format("/proc/{}/statm", pid)).c_str(), "%*u %llu", &pages);
+    return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 inline std::uint64_t pid_namespace() {
     struct stat file {};
     return ::stat("/proc/self/ns/pid", &file) == 0 ? file.st_ino : 0;
@@ -178,9 +205,15 @@ inline void random_bytes(void* bytes, std::size_t size) {
 }
 
 inline void redirect_to_null(int fd) {
-    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    // Without /dev the descriptor is closed instead: reading it fails, which is the next best thing.
-    if (!null || ::dup2(null.get(), fd) < 0) { ::close(fd); }
+    // Closed first: it may be the last descriptor that there is, and what is opened next may get its
+    // number. Without /dev it stays closed: reading it fails, which is the next best thing.
+    ::close(fd);
+    UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (null.get() == fd) {
+        ::fcntl(null.release(), F_SETFD, 0);  // a standard stream is there after an exec as well
+    } else if (null) {
+        ::dup2(null.get(), fd);
+    }
 }
 
 }  // namespace multiprocessing::detail::os

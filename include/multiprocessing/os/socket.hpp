@@ -4,8 +4,8 @@
 /// \file
 /// Stream sockets, and the descriptors that travel over them (`SCM_RIGHTS`).
 ///
-/// Nothing here ends with EINTR, raises SIGPIPE, or makes a descriptor that survives `exec`. What is
-/// no socket (a pipe, a terminal) is read and written just the same, without descriptors.
+/// Nothing here ends with EINTR, raises SIGPIPE, or makes a descriptor that survives `exec`. What
+/// is no socket (a pipe, a terminal) is read and written just the same, without descriptors.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/poll.hpp>
@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -75,8 +76,9 @@ class Descriptors {
 /// Makes two connected stream sockets.
 std::pair<UniqueFd, UniqueFd> socketpair();
 
-/// Ends one direction (SHUT_RD or SHUT_WR) for every process that has the socket.
-void shutdown(int fd, int direction) noexcept;
+/// Ends one direction for every process that has the socket.
+enum class Direction : int { receiving = SHUT_RD, sending = SHUT_WR };
+void shutdown(int fd, Direction direction) noexcept;
 
 /// Makes `exec` close the descriptor.
 void set_close_on_exec(int fd) noexcept;
@@ -96,7 +98,7 @@ std::size_t receive(int fd, Transport, std::span<std::byte> into);
 /// The same, and keeps the descriptors that come with the bytes.
 std::size_t receive(int fd, Transport, std::span<std::byte> into, Descriptors& descriptors);
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline Transport transport_of(int fd) noexcept {
     int domain = 0;
@@ -113,14 +115,14 @@ inline std::pair<UniqueFd, UniqueFd> socketpair() {
     return {UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
-inline void shutdown(int fd, int direction) noexcept {
+inline void shutdown(int fd, Direction direction) noexcept {
     // It fails when the other side is gone or the descriptor is no socket: nothing is left to end.
-    (void)::shutdown(fd, direction);
+    (void)::shutdown(fd, static_cast<int>(direction));
 }
 
 inline void set_close_on_exec(int fd) noexcept {
     // It fails on a descriptor that is not open, which its first use reports.
-    if (const int flags = ::fcntl(fd, F_GETFD); flags >= 0) {
+    if (const int flags = ::fcntl(fd, F_GETFD); flags >= 0 && (flags & FD_CLOEXEC) == 0) {
         (void)::fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
     }
 }
@@ -142,7 +144,8 @@ class SigpipeBlock {
         const int error = errno;  // of the call that was guarded
         constexpr timespec at_once{.tv_sec = 0, .tv_nsec = 0};
         // One that was pending before is somebody else's; the two would have merged into one.
-        while (!was_pending_ && ::sigtimedwait(&sigpipe_, nullptr, &at_once) < 0 && errno == EINTR) {}
+        while (!was_pending_ && ::sigtimedwait(&sigpipe_, nullptr, &at_once) < 0 &&
+               errno == EINTR) {}
         ::pthread_sigmask(SIG_SETMASK, &previous_, nullptr);
         errno = error;
     }
@@ -175,7 +178,8 @@ inline std::size_t send(int fd, Transport transport,
     std::size_t count = 0;
     for (const auto part : parts.first(std::min(parts.size(), vectors.size()))) {
         // sendmsg() does not write to it; iovec serves reading as well and has no const.
-        vectors[count++] = {.iov_base = const_cast<std::byte*>(part.data()), .iov_len = part.size()};
+        vectors[count++] = {.iov_base = const_cast<std::byte*>(part.data()),
+                            .iov_len = part.size()};
     }
     msghdr message{};
     message.msg_iov = vectors.data();
@@ -211,8 +215,8 @@ inline std::size_t send(int fd, Transport transport,
 /// Turns what a receiving call returned into a number of bytes.
 inline std::size_t received(ssize_t count, int fd, Transport transport) {
     if (count >= 0) { return static_cast<std::size_t>(count); }
-    // A local peer that closed before it had read everything is reported as a reset, once, after its
-    // own last byte. That is the end of file: nothing that was sent to us is lost.
+    // A local peer that closed before it had read everything is reported as a reset, once, after
+    // its own last byte. That is the end of file: nothing that was sent to us is lost.
     if (errno == ECONNRESET && transport == Transport::local) { return 0; }
     throw_os_error(errno, "receive", fmt::format("descriptor {}", fd));
 }

@@ -40,6 +40,9 @@ class Child {
         name_ = std::move(name);
     }
 
+    /// Returns the child's place in the family, also after its end; nothing if it died before it took one.
+    std::optional<MemberId> member() const { return Family::find(pid_, birth_); }
+
     bool is_ours() const { return parent_ == os::process_token(); }
 
     /// Waits for the child's end; true when it has ended.
@@ -59,10 +62,15 @@ class Child {
     /// Returns the exit code once the child has ended; nothing while it runs, and nothing for ever when
     /// somebody else reaped it and it died before it could leave a record.
     std::optional<int> exitcode() {
+        const std::optional<os::ExitStatus> ended = status();
+        return ended ? std::optional(ended->exitcode) : std::nullopt;
+    }
+    /// The same with all that the kernel tells.
+    std::optional<os::ExitStatus> status() {
         require_ours("test");
         if (!join(std::chrono::seconds(0))) { return std::nullopt; }
         const std::scoped_lock lock(mutex_);
-        return exitcode_;
+        return status_;
     }
 
     /// Sends a signal, if the child is there to get it.
@@ -92,11 +100,12 @@ class Child {
     void collect() {
         const std::scoped_lock lock(mutex_);
         if (std::exchange(collected_, true)) { return; }
-        if (const auto status = pidfd_ ? os::reap(pidfd_.get()) : std::nullopt) {
-            exitcode_ = status->exitcode;
-        } else if (const auto member = Family::find(pid_, birth_)) {
+        if (pidfd_) { status_ = os::reap(pidfd_.get()); }
+        if (!status_) {
             // SIGCHLD is ignored, or the program waits for any child: the child's own record remains.
-            exitcode_ = Family::exit_record(*member);
+            const auto member = Family::find(pid_, birth_);
+            const auto record = member ? Family::exit_record(*member) : std::nullopt;
+            if (record) { status_ = os::ExitStatus{.exitcode = *record, .core_dumped = false}; }
         }
         life_ = {};
     }
@@ -110,7 +119,7 @@ class Child {
     const bool daemon_;
     os::DeathPipe::Holder life_;  // dropping it would end a child that dies with its parent
     bool collected_ = false;
-    std::optional<int> exitcode_;
+    std::optional<os::ExitStatus> status_;
 };
 
 }  // namespace multiprocessing::detail

@@ -73,8 +73,10 @@ class ChildProcess {
     pid_t pid() const { return child_->pid(); }
     pid_t ident() const { return pid(); }
     bool daemon() const { return child_->daemon(); }
-    bool is_alive() const { return child_->is_alive(); }
-    bool join(Timeout timeout = forever) const { return child_->join(timeout); }
+    bool is_alive() const { return !join(std::chrono::seconds(0)); }
+    bool join(Timeout timeout = forever) const {
+        return detail::LocalProcess::instance().join_child(*child_, timeout);
+    }
     void terminate() const { child_->signal(SIGTERM); }
     void kill() const { child_->signal(SIGKILL); }
     void interrupt() const { child_->signal(SIGINT); }
@@ -101,7 +103,7 @@ inline int cpu_count() { return detail::os::online_cpus(); }
 /// respected. MULTIPROCESSING_CPU_COUNT in the environment overrides it. What a pool's size is by default.
 int process_cpu_count();
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline ParentProcess::ParentProcess(const detail::ParentRecord& record)
     : pid_(record.pid), name_(record.name) {
@@ -110,6 +112,7 @@ inline ParentProcess::ParentProcess(const detail::ParentRecord& record)
     if (!pidfd || os::birth_of(pidfd, record.pid) != record.birth) {
         // It is gone, and its number perhaps another's: what is readable for good stands for it.
         pidfd.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        if (!pidfd) { detail::throw_os_error(errno, "open", "/dev/null"); }
     }
     sentinel_ = std::make_shared<os::UniqueFd>(std::move(pidfd));
 }

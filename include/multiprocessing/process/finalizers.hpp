@@ -4,9 +4,10 @@
 /// \file
 /// What is to be done when this process ends of its own accord.
 ///
-/// Mirrors the exit priorities of `multiprocessing.util.Finalize`: those of priority 0 and above run
-/// before daemonic children are terminated and the others joined, the rest after it; highest first,
-/// and the last registered first among equals. None of them runs at `_exit` or at a signal's death.
+/// Mirrors the exit priorities of `multiprocessing.util.Finalize`: those of priority 0 and above
+/// run before daemonic children are terminated and the others joined, the rest after it; highest
+/// first, and the last registered first among equals. None of them runs at `_exit` or at a signal's
+/// death.
 
 #include <multiprocessing/os/fork.hpp>
 

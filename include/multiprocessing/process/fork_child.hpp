@@ -4,10 +4,16 @@
 /// \file
 /// The start method `fork`: a copy of this process that runs one function and ends.
 
+#include <multiprocessing/logging.hpp>
 #include <multiprocessing/os/death_pipe.hpp>
+#include <multiprocessing/os/standard_error.hpp>
 #include <multiprocessing/process/local.hpp>
 #include <multiprocessing/process/report.hpp>
+#include <multiprocessing/process/streams.hpp>
 
+#include <atomic>
+#include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -36,6 +42,18 @@ inline ParentRecord self_as_parent() {
             .name = LocalProcess::instance().name()};
 }
 
+/// Says once, to whoever has logging on, that a threaded process forks.
+inline void warn_of_threads() {
+    static std::atomic<bool> said{false};
+    Logger& logger = get_logger();
+    if (!logger.is_enabled_for(LogLevel::warning) || said.load()) { return; }
+    const auto stat = os::proc_stat(::getpid());
+    if (!stat || stat->threads < 2 || said.exchange(true)) { return; }
+    logger.warning("process {} has {} threads and forks: only the forking one goes on in the child, and what "
+                   "the others had locked stays locked there",
+                   ::getpid(), stat->threads);
+}
+
 /// Runs `body` in a child and ends it there; does not return.
 ///
 /// The child leaves by `exit`, so that handlers which it registered itself run, and its own end of
@@ -44,26 +62,30 @@ template <class Body>
 [[noreturn]] void run_child(ChildOptions& options, std::optional<os::DeathPipe>& death, pid_t forked_by,
                             bool by_main_thread, Body& body) noexcept {
     int code = 1;
-    const std::string name = options.name;
+    bool armed = false;
     try {
+        LocalProcess& self = LocalProcess::instance();
+        self.arm_exit(/*is_child=*/true);
+        armed = true;
         if (death) { death->arm(forked_by, by_main_thread); }
         os::redirect_to_null(STDIN_FILENO);
-        LocalProcess& self = LocalProcess::instance();
+        drop_inherited_text();
         const MemberId parent = options.parent->member;
         self.become(std::move(options.name), std::move(options.identity), options.daemon,
                     options.dies_with_parent, std::move(options.authkey), std::move(*options.parent));
         Family::set_parent(parent);
-        self.arm_exit(/*is_child=*/true);
         body();
         code = 0;
     } catch (const SystemExit& exit) {
         code = exit.code();
-        if (!exit.text().empty()) { write_to_stderr(exit.text() + "\n"); }
+        if (!exit.text().empty()) { os::write_to_stderr(exit.text() + "\n"); }
     } catch (...) {
         flush_standard_streams();
-        write_to_stderr(fmt::format("Process {}:\n{}", LocalProcess::instance().name(),
-                                    describe_exception(std::current_exception())));
+        os::write_to_stderr(fmt::format("Process {}:\n{}", LocalProcess::instance().name(),
+                                        describe_exception(std::current_exception())));
     }
+    // Without our own end of process std::exit would run the parent's.
+    if (!armed) { ::_exit(code); }
     std::exit(code);
 }
 
@@ -74,6 +96,7 @@ template <class Body>
 template <class Body>
 std::shared_ptr<Child> fork_child(ChildOptions options, Body body) {
     if (!options.parent) { options.parent = self_as_parent(); }
+    warn_of_threads();
     std::optional<os::DeathPipe> death;
     if (options.dies_with_parent) { death.emplace(); }
     // What is buffered now would be written twice, here and by the child.
@@ -83,8 +106,15 @@ std::shared_ptr<Child> fork_child(ChildOptions options, Body body) {
     const pid_t pid = ::fork();
     if (pid < 0) { throw_os_error(errno, "fork", options.name); }
     if (pid == 0) { run_child(options, death, self, by_main_thread, body); }
-    return std::make_shared<Child>(pid, std::move(options.name), options.daemon,
-                                   death ? death->hold() : os::DeathPipe::Holder());
+    try {
+        return std::make_shared<Child>(pid, std::move(options.name), options.daemon,
+                                       death ? death->hold() : os::DeathPipe::Holder());
+    } catch (...) {
+        // No descriptor or no memory left to take note of it: then it was not started either.
+        ::kill(pid, SIGKILL);
+        os::reap_by_pid(pid);
+        throw;
+    }
 }
 
 }  // namespace multiprocessing::detail

@@ -19,9 +19,9 @@ struct kept_argument {
     using type = std::decay_t<T>;
 };
 template <class T>
-    requires(std::is_array_v<std::remove_reference_t<T>> &&
-             std::is_same_v<std::remove_cv_t<std::remove_extent_t<std::remove_reference_t<T>>>, char>)
-struct kept_argument<T> {
+requires(std::is_array_v<std::remove_reference_t<T>>&&
+             std::is_same_v<std::remove_cv_t<std::remove_extent_t<std::remove_reference_t<T>>>,
+                            char>) struct kept_argument<T> {
     using type = std::string;
 };
 template <class T>
@@ -51,26 +51,31 @@ consteval std::size_t passing_mask() {
     } else {
         std::size_t found = ~std::size_t{0};
         [&]<std::size_t... Mask>(std::index_sequence<Mask...>) {
-            (void)((takes_mask<Mask + 1, F, Indices, Arguments...> ? (found = Mask + 1, true) : false) || ...);
-        }(std::make_index_sequence<(std::size_t{1} << count) - 1>());
+            (void)((takes_mask<Mask + 1, F, Indices, Arguments...> ? (found = Mask + 1, true)
+                                                                   : false) ||
+                   ...);
+        }
+        (std::make_index_sequence<(std::size_t{1} << count) - 1>());
         return found;
     }
 }
 
 /// `F` can be called with copies of these arguments: as lvalues, as rvalues where it wants them.
 template <class F, class... Arguments>
-concept callable_with_copies = passing_mask<F, Arguments...>() != ~std::size_t{0};
+concept callable_with_copies = passing_mask<F, Arguments...>()
+!= ~std::size_t{0};
 
 /// Calls `function` with the copies in `arguments`: as lvalues, so that a parameter may be a
 /// `Queue<T>&`, and as rvalues where the parameter needs one (a `std::unique_ptr` by value, say).
 template <class F, class... Arguments>
-    requires callable_with_copies<F, Arguments...>
+requires callable_with_copies<F, Arguments...>
 decltype(auto) invoke_with_copies(F& function, std::tuple<Arguments...>& arguments) {
     constexpr std::size_t mask = passing_mask<F, Arguments...>();
-    return [&]<std::size_t... Index>(std::index_sequence<Index...>) -> decltype(auto) {
-        return std::invoke(function,
-                           static_cast<pass_t<mask, Index, Arguments>>(std::get<Index>(arguments))...);
-    }(std::index_sequence_for<Arguments...>());
+    return [&]<std::size_t... Index>(std::index_sequence<Index...>)->decltype(auto) {
+        return std::invoke(
+            function, static_cast<pass_t<mask, Index, Arguments>>(std::get<Index>(arguments))...);
+    }
+    (std::index_sequence_for<Arguments...>());
 }
 
 }  // namespace multiprocessing::detail

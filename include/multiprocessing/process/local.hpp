@@ -4,11 +4,15 @@
 /// \file
 /// What a process knows of itself: its name, its parent, its children, and how to end.
 
+#include <multiprocessing/logging.hpp>
+#include <multiprocessing/os/death_pipe.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/process/child.hpp>
 #include <multiprocessing/process/finalizers.hpp>
+#include <multiprocessing/process/streams.hpp>
 #include <multiprocessing/shm/family.hpp>
+#include <multiprocessing/shm/slab.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -18,7 +22,6 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <iostream>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -70,6 +73,8 @@ class LocalProcess {
     /// Returns the children that live; reaps and forgets those that have ended.
     std::vector<std::shared_ptr<Child>> living_children();
     void forget_child(const Child* child);
+    /// Waits for the child's end, and forgets it then: its descriptor goes with the last handle to it.
+    bool join_child(Child& child, Timeout timeout);
 
     /// Makes this the process that a child of `parent` is; called in the child of a fork.
     void become(std::string name, std::string identity, bool daemon, bool dies_with_parent,
@@ -103,23 +108,15 @@ class LocalProcess {
     std::uint64_t exit_armed_for_ = 0;  // the token of the process whose exit we have seen to
 };
 
-/// Writes what stdio and `std::cout` hold; a closed or broken stream is no error here.
-void flush_standard_streams() noexcept;
-
-// ---------------------------------------------------------------------------------------------------
-
-inline void flush_standard_streams() noexcept {
-    try {
-        std::cout.flush();
-        std::clog.flush();
-    } catch (const std::exception&) {
-        // A stream that was told to throw: its text is lost, which is no reason to stay.
-    }
-    std::fflush(stdout);
-    std::fflush(stderr);
-}
+// -------------------------------------------------------------------------------------------------
 
 inline LocalProcess::LocalProcess() : authkey_(32, '\0') {
+    log_process_name().store([] { return instance().name(); });
+    // Made before the first child is: a static that another thread is making at the moment of a fork
+    // stays half-made in the child, and whoever asks for it there waits for ever.
+    Finalizers::instance();
+    os::DeathPipeEnds::instance();
+    Slab::instance();
     os::random_bytes(authkey_.data(), authkey_.size());
     os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                 [] {
@@ -149,6 +146,12 @@ inline void LocalProcess::forget_child(const Child* child) {
         forgotten = std::move(*found);
         children_.erase(found);
     });
+}
+
+inline bool LocalProcess::join_child(Child& child, Timeout timeout) {
+    if (!child.join(timeout)) { return false; }
+    forget_child(&child);
+    return true;
 }
 
 inline void LocalProcess::become(std::string name, std::string identity, bool daemon, bool dies_with_parent,
@@ -182,6 +185,7 @@ inline void LocalProcess::end_of_process(int status, void* is_child) {
         Family::record_exit(status);
         return;
     }
+    get_logger().info("process exiting with exit code {}", status & 0xff);
     std::fflush(nullptr);
     flush_standard_streams();
     Family::record_exit(status);

@@ -105,7 +105,9 @@ class Process {
     /// \throws AssertionError before `start()`, or in another process.
     void join() { join(forever); }
     /// The same with a bound; true when the child has ended.
-    bool join(Timeout timeout) { return child("join").join(timeout); }
+    bool join(Timeout timeout) {
+        return detail::LocalProcess::instance().join_child(child("join"), timeout);
+    }
 
     /// Tells whether the child runs; false before `start()`.
     bool is_alive() const;
@@ -161,7 +163,7 @@ class Process {
     bool closed_ = false;
 };
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline Process::Process(ProcessOptions options) : maker_(detail::os::process_token()) {
     detail::LocalProcess& self = detail::LocalProcess::instance();
@@ -220,16 +222,18 @@ inline bool Process::is_alive() const {
         throw AssertionError(fmt::format("can only test a child process: {} is not one of process {}", name_,
                                          ::getpid()));
     }
-    return child_ != nullptr && child_->is_alive();
+    return child_ != nullptr &&
+           !detail::LocalProcess::instance().join_child(*child_, std::chrono::seconds(0));
 }
 
 inline void Process::signal(int number) const { child("signal").signal(number); }
 
 inline void Process::terminate_tree(Timeout grace) {
     detail::Child& root = child("terminate");
-    if (!root.is_alive()) { return; }
-    detail::ProcessTree(root.pid()).terminate(grace);
-    root.join(std::chrono::seconds(1));
+    // Also when the child itself has ended: what it left behind is still its tree.
+    const std::optional<pid_t> pid = root.is_alive() ? std::optional(root.pid()) : std::nullopt;
+    detail::ProcessTree(pid, root.member()).terminate(grace);
+    detail::LocalProcess::instance().join_child(root, std::chrono::seconds(1));
 }
 
 inline void Process::close() {
@@ -252,6 +256,7 @@ inline void Process::set_name(std::string name) {
 }
 
 inline void Process::set_daemon(bool daemon) {
+    require_open();
     if (child_ != nullptr || runs_here_) {
         throw AssertionError(fmt::format("{} has already started", name_));
     }
@@ -266,7 +271,9 @@ inline std::optional<pid_t> Process::pid() const {
 
 inline std::optional<int> Process::exitcode() const {
     require_open();
-    return child_ != nullptr ? child_->exitcode() : std::nullopt;
+    const std::optional<int> code = child_ != nullptr ? child_->exitcode() : std::nullopt;
+    if (code) { detail::LocalProcess::instance().forget_child(child_.get()); }
+    return code;
 }
 
 inline int Process::sentinel() const {

@@ -7,8 +7,8 @@
 #include <multiprocessing/errors.hpp>
 
 #include <cxxabi.h>
-#include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -35,24 +35,15 @@ inline std::string describe_exception(std::exception_ptr exception, int depth = 
     } catch (const std::exception& error) {
         std::string text = fmt::format("{}{}: {}\n", depth == 0 ? "  " : "  caused by ",
                                        readable_type_name(typeid(error)), error.what());
-        try {
-            std::rethrow_if_nested(error);
-        } catch (...) {
-            if (depth < deepest) { text += describe_exception(std::current_exception(), depth + 1); }
+        // Not rethrow_if_nested: thrown outside a handler there is none inside, and that ends the program.
+        const auto* const outer = dynamic_cast<const std::nested_exception*>(&error);
+        if (outer != nullptr && outer->nested_ptr() != nullptr && depth < deepest) {
+            text += describe_exception(outer->nested_ptr(), depth + 1);
         }
         return text;
     } catch (...) {
         const std::type_info* const type = abi::__cxa_current_exception_type();
         return fmt::format("  {}\n", type != nullptr ? readable_type_name(*type) : "unknown exception");
-    }
-}
-
-/// Writes `text` to descriptor 2 in one call, so that the lines of two processes do not mix.
-inline void write_to_stderr(std::string_view text) noexcept {
-    while (!text.empty()) {
-        const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
-        if (written <= 0) { return; }  // closed or full: there is nobody else to tell
-        text.remove_prefix(static_cast<std::size_t>(written));
     }
 }
 

@@ -10,10 +10,11 @@
 
 #include <dirent.h>
 
-#include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -23,14 +24,22 @@ namespace multiprocessing::detail {
 /// Ends a process and whatever descends from it, found by the kernel's parent numbers and, where an
 /// ancestor is gone and the kernel has given its children to init, by the family's registry.
 ///
-/// Every process is held by a pidfd from the moment it is found, so no signal goes to a process that
+/// Every process is held by a pidfd before it is seen to be a descendant, so no signal goes to one that
 /// has got a dead one's number. A descendant that neither the kernel nor the registry can connect (made
 /// by a foreign program whose parent has ended before we looked) is not found.
 class ProcessTree {
   public:
-    explicit ProcessTree(pid_t root) { add(root); }
+    /// The tree below a process: its number unless that has been reaped, its place in the family if
+    /// it has one.
+    ProcessTree(std::optional<pid_t> root, std::optional<MemberId> member) {
+        if (member) { relatives_.insert(*member); }
+        if (root) {
+            add(*root, [](const os::UniqueFd&) { return true; });
+        }
+    }
 
     /// Sends SIGTERM to all, waits up to `grace` for them, and sends SIGKILL to who is left.
+    /// \throws OSError when a process may not be signalled, after all the others have been.
     void terminate(Timeout grace) {
         const Deadline deadline(grace);
         signal_until_no_more(SIGTERM);
@@ -39,13 +48,16 @@ class ProcessTree {
         for (const auto& [pid, pidfd] : members_) {
             os::wait_ended(pidfd.get(), Deadline(std::chrono::seconds(1)));
         }
+        if (refused_ != nullptr) { std::rethrow_exception(refused_); }
     }
 
   private:
-    bool add(pid_t pid) {
+    // Takes the process in if it proves to be a descendant once its number cannot change hands.
+    template <class Check>
+    bool add(pid_t pid, Check is_descendant) {
         if (members_.contains(pid)) { return false; }
         os::UniqueFd pidfd = os::pidfd_open(pid);
-        if (!pidfd) { return false; }
+        if (!pidfd || !is_descendant(pidfd)) { return false; }
         members_.emplace(pid, std::move(pidfd));
         return true;
     }
@@ -56,30 +68,62 @@ class ProcessTree {
         constexpr int rounds = 16;
         for (int round = 0; round < rounds && (find_descendants() || round == 0); ++round) {
             for (const auto& [pid, pidfd] : members_) {
-                if (signalled.insert(pid).second) { os::send_signal(pidfd.get(), signal); }
+                if (signalled.insert(pid).second) { send(pidfd, signal); }
             }
+        }
+    }
+
+    void send(const os::UniqueFd& pidfd, int signal) {
+        try {
+            os::send_signal(pidfd.get(), signal);
+        } catch (const OSError&) {
+            if (refused_ == nullptr) { refused_ = std::current_exception(); }
         }
     }
 
     // True when somebody new was found.
     bool find_descendants() {
         bool found = false;
-        const auto add_children = [&](const std::vector<std::pair<pid_t, pid_t>>& pairs) {
-            for (bool more = true; more;) {
-                more = false;
-                for (const auto& [child, parent] : pairs) {
-                    if (members_.contains(parent) && add(child)) { more = found = true; }
-                }
-            }
-        };
-        std::vector<std::pair<pid_t, pid_t>> pairs = kernel_pairs();
+        for (bool more = true; more;) {
+            const bool by_kernel = find_by_kernel();
+            const bool by_family = find_by_family();
+            more = by_kernel || by_family;
+            found = found || more;
+        }
+        return found;
+    }
+
+    bool find_by_kernel() {
+        bool found = false;
+        for (const auto& [pid, parent] : kernel_pairs()) {
+            const auto member = members_.find(parent);
+            if (member == members_.end()) { continue; }
+            const bool added = add(pid, [&, child = pid, ppid = parent](const os::UniqueFd& pidfd) {
+                const auto stat = os::proc_stat(child);
+                // Who has not been reaped still has its number: what we read is about these two.
+                return stat && stat->ppid == ppid && !os::is_reaped(member->second) &&
+                       !os::is_reaped(pidfd);
+            });
+            found = found || added;
+        }
+        return found;
+    }
+
+    bool find_by_family() {
+        bool found = false;
         Family::for_each([&](MemberId id) {
-            const auto child = Family::pid(id);
-            const auto parent = Family::pid(Family::parent(id));
-            // A slot outlives its process: only the living are worth a signal, and are who they were.
-            if (child && parent && !Family::has_ended(id)) { pairs.emplace_back(*child, *parent); }
+            const auto pid = Family::pid(id);
+            const bool known = relatives_.contains(id);
+            const bool descends = relatives_.contains(Family::parent(id));
+            if (!pid || (!known && !descends && !members_.contains(*pid))) { return; }
+            const bool alive = !Family::has_ended(id);
+            // The dead connect their children to us; the living are worth a signal as well. One that
+            // lives before and after its descriptor is opened is whom that names.
+            if (!known && (descends || alive)) { found = relatives_.insert(id).second; }
+            if (alive && add(*pid, [&](const os::UniqueFd&) { return !Family::has_ended(id); })) {
+                found = true;
+            }
         });
-        add_children(pairs);
         return found;
     }
 
@@ -94,7 +138,9 @@ class ProcessTree {
         return pairs;
     }
 
-    std::map<pid_t, os::UniqueFd> members_;
+    std::map<pid_t, os::UniqueFd> members_;  // who gets the signals
+    std::set<MemberId> relatives_;           // the family's part of the tree, its dead included
+    std::exception_ptr refused_;
 };
 
 }  // namespace multiprocessing::detail

@@ -116,6 +116,8 @@ class Family {
     static pid_t pid_of(std::uint64_t claim) { return static_cast<pid_t>(claim >> 32); }
 
     static Registry& registry();
+    // False for 0, nobody.
+    static bool has_slot(MemberId id) { return (id & 0xfff) != 0 && (id & 0xfff) <= capacity; }
     static Slot& slot(MemberId id) { return registry().slots[(id & 0xfff) - 1]; }
     static bool is_current(MemberId id, std::uint64_t claim) {
         return (generation_of(claim) & generation_mask) == id >> 12;
@@ -126,7 +128,7 @@ class Family {
     static os::FutexWord& life_word(Slot& slot);
 };
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline Family::Registry& Family::registry() {
     // Never destroyed: processes end by _exit, and members are asked about until the last moment.
@@ -148,7 +150,13 @@ inline MemberId Family::self() {
 inline bool Family::user_has_ended(const Slot& slot, std::uint64_t claim) {
     const pid_t pid = pid_of(claim);
     if (pid == 0) { return true; }
-    const os::UniqueFd pidfd = os::pidfd_open(pid);
+    os::UniqueFd pidfd;
+    try {
+        pidfd = os::pidfd_open(pid);
+    } catch (const OSError&) {
+        // No descriptor left to ask with. Only who is gone altogether counts then; a zombie has to wait.
+        return os::is_reaped(pid);
+    }
     if (os::has_ended(pidfd)) { return true; }
     // Somebody of that pid is alive. It is another process if its birth is; a claimer that has not yet
     // come to writing its birth has not used its id either, so it may stand for alive.
@@ -158,8 +166,8 @@ inline bool Family::user_has_ended(const Slot& slot, std::uint64_t claim) {
 
 inline bool Family::has_ended(MemberId id) {
     id &= member_id_mask;
+    if (!has_slot(id)) { return true; }
     if (id == os::process_page().family_id.load(std::memory_order_relaxed)) { return false; }
-    if ((id & 0xfff) == 0 || (id & 0xfff) > capacity) { return true; }
     const Slot& user = slot(id);
     const std::uint64_t claim = user.claim.load();
     return !is_current(id, claim) || user_has_ended(user, claim);
@@ -167,10 +175,12 @@ inline bool Family::has_ended(MemberId id) {
 
 inline bool Family::has_died(MemberId id) {
     id &= member_id_mask;
+    if (!has_slot(id)) { return true; }
     if (!has_ended(id)) { return false; }
+    // Asked first: a new user of the slot leaves the record alone until it has written the note below.
+    if (exit_record(id)) { return false; }
     const Slot& user = slot(id);
-    const std::uint64_t claim = user.claim.load();
-    if (is_current(id, claim)) { return !exit_record(id).has_value(); }
+    if (is_current(id, user.claim.load())) { return true; }
     // The slot has had other users since: they left a note, 32 generations deep.
     const std::uint64_t history = user.history.load();
     const std::uint32_t age = (generation_of(history >> 32) - (id >> 12)) & generation_mask;
@@ -180,15 +190,15 @@ inline bool Family::has_died(MemberId id) {
 
 inline std::optional<pid_t> Family::pid(MemberId id) {
     id &= member_id_mask;
-    if ((id & 0xfff) == 0) { return std::nullopt; }
+    if (!has_slot(id)) { return std::nullopt; }
     const std::uint64_t claim = slot(id).claim.load();
     if (!is_current(id, claim)) { return std::nullopt; }
     return pid_of(claim);
 }
 
 inline std::optional<int> Family::exit_record(MemberId id) {
-    const Slot& user = slot(id);
-    const std::uint64_t exit = user.exit.load();
+    if (!has_slot(id)) { return std::nullopt; }
+    const std::uint64_t exit = slot(id).exit.load();
     if ((exit & 0x100) == 0 || ((exit >> 32) & generation_mask) != (id & member_id_mask) >> 12) {
         return std::nullopt;
     }
@@ -218,8 +228,10 @@ inline void Family::record_exit(int code) noexcept {
 inline void Family::set_parent(MemberId parent) { slot(self()).parent.store(parent); }
 
 inline MemberId Family::parent(MemberId id) {
-    const Slot& user = slot(id & member_id_mask);
-    return is_current(id & member_id_mask, user.claim.load()) ? user.parent.load() : 0;
+    id &= member_id_mask;
+    if (!has_slot(id)) { return 0; }
+    const Slot& user = slot(id);
+    return is_current(id, user.claim.load()) ? user.parent.load() : 0;
 }
 
 template <class Visit>
@@ -300,10 +312,10 @@ inline os::FutexWord& Family::life_word(Slot& slot) {
 inline void Family::wait_with_owner(os::FutexWord& word, std::uint32_t expected, MemberId owner,
                                     std::chrono::nanoseconds timeout) {
     owner &= member_id_mask;
-    Slot& user = slot(owner);
-    if ((owner & 0xfff) == 0 || !is_current(owner, user.claim.load())) {
+    if (!has_slot(owner) || !is_current(owner, slot(owner).claim.load())) {
         return os::futex_wait(word, expected, timeout);
     }
+    Slot& user = slot(owner);
     os::FutexWord& life = life_word(user);
     std::uint32_t state = life.load();
     // The kernel wakes sleepers on a robust mutex only if its word says that there are some.

@@ -86,11 +86,17 @@ class Guard {
         return entered(error, recover);
     }
 
+    /// The same without waiting; an empty section when somebody is inside.
+    template <class Recover>
+    Section try_enter(Recover&& recover) {
+        return entered(::pthread_mutex_trylock(&mutex_), recover);
+    }
+
   private:
     template <class Recover>
     Section entered(int error, Recover& recover) {
         if (error == 0) [[likely]] { return Section(*this); }
-        if (error == ETIMEDOUT) { return Section(); }
+        if (error == ETIMEDOUT || error == EBUSY) { return Section(); }
         if (error != EOWNERDEAD) { throw_os_error(error, "pthread_mutex_lock", "guard"); }
         MULTIPROCESSING_KILL_POINT("guard.recover.begin");
         recover();

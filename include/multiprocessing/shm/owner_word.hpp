@@ -66,7 +66,7 @@ class OwnerWord {
     os::FutexWord word_{0};  // changed by compare-and-swap or exchange only, by anybody
 };
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline bool OwnerWord::try_acquire() noexcept {
     std::uint32_t expected = 0;
@@ -127,6 +127,8 @@ inline bool OwnerWord::release() noexcept {
             // By its holder: nobody else may change the holder's id, so the store cannot take away
             // another's lock; storing and waking in one call leaves no moment to be killed between.
             if ((seen & member_id_mask) == Family::self()) {
+                // Changes nothing; says to the memory model what the kernel's store does not say.
+                word_.fetch_or(0, std::memory_order_release);
                 os::futex_clear_and_wake(word_);
                 return true;
             }

@@ -9,6 +9,7 @@
 /// a handle to it. Such a slot is retired; the slab goes when the last of its slots does.
 
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/shm/family.hpp>
 #include <multiprocessing/shm/segment.hpp>
 
 #include <algorithm>
@@ -44,6 +45,9 @@ class Slab {
     /// Returns `size` zeroed bytes, aligned to 64.
     static std::shared_ptr<std::byte> allocate(std::size_t size);
 
+    /// Returns this process's slabs; made by the first call.
+    static Slab& instance();
+
   private:
     // One segment, cut into slots. What is known of them is known to this process alone.
     struct Chunk {
@@ -52,6 +56,7 @@ class Slab {
         Segment segment;
         std::uint64_t maker;   // the process that may hand out slots; in its children this is another's
         std::size_t used = 0;  // bytes handed out so far, from the front; grows only
+        std::size_t live = 0;  // objects of the maker that are there
     };
     // A run of slots that was freed while no other process could have seen it.
     struct Free {
@@ -62,13 +67,13 @@ class Slab {
     static constexpr std::size_t first_chunk = 64 * 1024;
     static constexpr std::size_t largest_chunk = 4 * 1024 * 1024;
 
-    static Slab& instance();
     Slab();
 
     std::shared_ptr<std::byte> take(std::size_t size);
     void give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memory, std::size_t size,
                    std::uint64_t epoch) noexcept;
     void forget();
+    void forget_free_runs(const Chunk* chunk) noexcept;
 
     std::mutex mutex_;                // held across fork by the handlers, so that a child finds it free
     std::shared_ptr<Chunk> current_;  // the one that is being cut
@@ -76,7 +81,7 @@ class Slab {
     std::array<std::vector<Free>, largest / slot_size + 1> free_;  // by number of slots
 };
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline Slab& Slab::instance() {
     static auto* const slab = new Slab;  // never destroyed: objects in statics outlive it otherwise
@@ -108,22 +113,27 @@ inline std::shared_ptr<std::byte> Slab::allocate(std::size_t size) {
 }
 
 inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
-    const std::scoped_lock lock(mutex_);
     std::shared_ptr<Chunk> chunk;
     std::byte* memory = nullptr;
-    if (auto& runs = free_[size / slot_size]; !runs.empty()) {
-        chunk = std::move(runs.back().chunk);
-        memory = runs.back().memory;
-        runs.pop_back();
-        std::memset(memory, 0, size);
-    } else {
-        if (current_ == nullptr || current_->segment.size() - current_->used < size) {
-            current_ = std::make_shared<Chunk>(next_size_);
-            next_size_ = std::min(next_size_ * 2, largest_chunk);
+    {
+        const std::scoped_lock lock(mutex_);
+        if (auto& runs = free_[size / slot_size]; !runs.empty()) {
+            chunk = std::move(runs.back().chunk);
+            memory = runs.back().memory;
+            runs.pop_back();
+            std::memset(memory, 0, size);
+        } else {
+            if (current_ == nullptr || current_->segment.size() - current_->used < size) {
+                auto fresh = std::make_shared<Chunk>(next_size_);
+                if (current_ != nullptr && current_->live == 0) { forget_free_runs(current_.get()); }
+                current_ = std::move(fresh);
+                next_size_ = std::min(next_size_ * 2, largest_chunk);
+            }
+            chunk = current_;
+            memory = chunk->segment.data() + chunk->used;
+            chunk->used += size;
         }
-        chunk = current_;
-        memory = chunk->segment.data() + chunk->used;
-        chunk->used += size;
+        ++chunk->live;
     }
     // The deleter holds the chunk, so a chunk goes with its last object (and when it is not being cut).
     return {memory, [chunk, size, epoch = os::fork_epoch()](std::byte* freed) {
@@ -131,11 +141,21 @@ inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
             }};
 }
 
+inline void Slab::forget_free_runs(const Chunk* chunk) noexcept {
+    for (auto& runs : free_) {
+        std::erase_if(runs, [&](const Free& run) { return run.chunk.get() == chunk; });
+    }
+}
+
 inline void Slab::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memory, std::size_t size,
                             std::uint64_t epoch) noexcept {
-    const bool private_to_us = chunk->maker == os::process_token() && epoch == os::fork_epoch();
-    if (!private_to_us) { return; }  // retired
+    if (chunk->maker != os::process_token()) { return; }
     const std::scoped_lock lock(mutex_);
+    if (--chunk->live == 0 && chunk != current_) {
+        forget_free_runs(chunk.get());  // they would keep it; now it goes with our caller
+        return;
+    }
+    if (epoch != os::fork_epoch()) { return; }  // retired
     try {
         free_[size / slot_size].push_back({chunk, memory});
     } catch (const std::bad_alloc&) {
@@ -146,6 +166,7 @@ inline void Slab::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memo
 template <shared_layout T, class... Args>
 std::shared_ptr<T> make_shared_object(std::size_t extra, Args&&... args) {
     static_assert(alignof(T) <= Slab::slot_size);
+    Family::self();  // the registry comes first, so that whoever sees the object sees it too
     std::shared_ptr<std::byte> memory = Slab::allocate(sizeof(T) + extra);
     T* const object = ::new (memory.get()) T(std::forward<Args>(args)...);
     return {std::move(memory), object};

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// Signals: who gets them, and what they do to a process that is not the program's own.
+
+#include <pthread.h>
+#include <signal.h>
+
+namespace multiprocessing::detail::os {
+
+/// Keeps every signal from this thread, and from threads that it starts, for the scope: the
+/// library's threads leave the program's signals to the program's threads. \safety one thread's.
+class BlockedSignals {
+  public:
+    BlockedSignals() noexcept {
+        sigset_t all;
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    BlockedSignals(const BlockedSignals&) = delete;
+    BlockedSignals& operator=(const BlockedSignals&) = delete;
+    ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+  private:
+    sigset_t before_;
+};
+
+/// Takes the parent's handlers from a process that the library made for itself: SIGTERM ends it,
+/// and Ctrl-C, which the terminal sends to the whole group, is the parent's affair.
+inline void take_signals_of_a_worker() noexcept {
+    ::signal(SIGTERM, SIG_DFL);
+    ::signal(SIGINT, SIG_IGN);
+    // It may have been forked by a thread of the library's, which has all signals blocked.
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
+}
+
+}  // namespace multiprocessing::detail::os
