@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// `Condition`: waiting under a lock until something is so.
+///
+///     mp::Condition changed;
+///     const std::scoped_lock guard(changed);
+///     changed.wait_for([&] { return done.value(); });
+///
+///     // and in another process:
+///     const std::scoped_lock guard(changed);
+///     done = true;
+///     changed.notify_all();
+///
+/// Mirrors `multiprocessing.Condition`. Notifying when nobody waits makes no system call.
+
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/shm/slab.hpp>
+#include <multiprocessing/synchronize/condition_state.hpp>
+#include <multiprocessing/synchronize/lock.hpp>
+#include <multiprocessing/synchronize/lockable.hpp>
+#include <multiprocessing/synchronize/rlock.hpp>
+#include <multiprocessing/timeout.hpp>
+
+#include <fmt/core.h>
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <variant>
+
+namespace multiprocessing {
+
+/// A handle to a lock with a table of those who wait for a change of what it protects.
+///
+/// As with every condition, who has waited looks again: a `wait` may return true without a
+/// notification, when somebody died holding the lock, who may have changed what is waited for.
+/// \safety all members: threads and processes. Copies refer to the same condition and lock. At most
+/// 504
+///         threads wait at a time. A waiter's death costs nobody a notification and delays nobody.
+class Condition : public detail::Lockable<Condition> {
+  public:
+    Condition() : Condition(RLock()) {}
+    explicit Condition(RLock lock) : Condition(std::variant<RLock, Lock>(std::move(lock))) {}
+    explicit Condition(Lock lock) : Condition(std::variant<RLock, Lock>(std::move(lock))) {}
+
+    /// The lock's own; see there.
+    LockResult acquire(bool block = true, Timeout timeout = forever) const;
+    LockResult acquire(Timeout timeout) const { return acquire(true, timeout); }
+    template <detail::bare_number Number>
+    LockResult acquire(Number, Timeout = forever) const = delete;
+    void release() const;
+
+    /// Lets the lock go (all levels of an RLock), waits until notified, and gets the lock back as
+    /// `lock()` does, however long that takes. \returns false when the timeout passed first.
+    /// \throws AssertionError when the caller does not own the lock; ProcessError when too many
+    /// wait;
+    ///         what `lock()` throws (the lock is then not held).
+    bool wait(Timeout timeout = forever) const;
+
+    /// Waits until `predicate()` is true, as often as that takes; the timeout is for the whole.
+    /// \returns what the predicate said last.
+    template <class Predicate>
+    bool wait_for(Predicate predicate, Timeout timeout = forever) const;
+
+    /// Wakes those `n` who have waited longest; fewer if fewer wait. Waits for nobody.
+    /// \throws AssertionError when the caller does not own the lock.
+    void notify(int n = 1) const;
+    /// Wakes everybody who waits.
+    void notify_all() const { notify(std::numeric_limits<int>::max()); }
+
+  private:
+    explicit Condition(std::variant<RLock, Lock> lock)
+        : state_(detail::make_shared_object<detail::ConditionState>(0)), lock_(std::move(lock)) {}
+
+    template <class Call>
+    decltype(auto) with_lock(Call call) const {
+        return std::visit(call, lock_);
+    }
+    void require_owner(const char* what) const;
+
+    std::shared_ptr<detail::ConditionState> state_;
+    std::variant<RLock, Lock> lock_;
+};
+
+// -------------------------------------------------------------------------------------------------
+
+inline LockResult Condition::acquire(bool block, Timeout timeout) const {
+    return with_lock([&](const auto& lock) { return lock.acquire(block, timeout); });
+}
+
+inline void Condition::release() const {
+    with_lock([](const auto& lock) { lock.release(); });
+}
+
+inline void Condition::require_owner(const char* what) const {
+    if (!with_lock([](const auto& lock) { return lock.is_mine(); })) {
+        throw AssertionError(fmt::format("Condition.{} without owning its lock", what));
+    }
+}
+
+inline bool Condition::wait(Timeout timeout) const {
+    require_owner("wait");
+    const detail::Deadline deadline(timeout);
+    const detail::LockState& lock =
+        with_lock([](const auto& l) -> const auto& { return l.state(); });
+    const std::uint32_t takeovers = lock.takeovers();
+    const std::uint32_t place = state_->begin_wait();
+    bool woken = false;
+    try {
+        const std::uint32_t depth = with_lock([](const auto& l) { return l.release_all(); });
+        // Somebody died holding the lock: perhaps after the change that we wait for, and before
+        // saying so.
+        bool death = false;
+        woken = state_->wait(place, deadline, [&] {
+            const detail::MemberId holder = lock.holder();
+            return death = lock.takeovers() != takeovers ||
+                           (holder != 0 && detail::Family::has_ended(holder));
+        });
+        woken = woken || death;
+        with_lock([&](const auto& l) { l.acquire_again(depth); });
+    } catch (...) {
+        state_->abandon_wait(place);
+        throw;
+    }
+    // Only now: until here our death would hand the notification on.
+    return state_->end_wait(place) || woken;
+}
+
+template <class Predicate>
+bool Condition::wait_for(Predicate predicate, Timeout timeout) const {
+    bool holds = static_cast<bool>(predicate());
+    if (holds) { return true; }
+    const detail::Deadline deadline(timeout);
+    while (!holds && !deadline.has_passed()) {
+        wait(deadline.left());
+        holds = static_cast<bool>(predicate());
+    }
+    return holds;
+}
+
+inline void Condition::notify(int n) const {
+    require_owner("notify");
+    state_->notify(n);
+}
+
+template <>
+struct serializer<Condition> : detail::handle_serializer<Condition> {};
+
+}  // namespace multiprocessing
