@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// The job of one call: `apply`, `apply_async`.
+
+#include <multiprocessing/pool/async_result.hpp>
+#include <multiprocessing/pool/task_code.hpp>
+
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace multiprocessing::detail {
+
+/// Calls a function once.
+template <Passing P, class F, class... Args>
+class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
+    using Code = CallCode<F, Args...>;
+    using R = typename Code::R;
+
+  public:
+    template <class Function, class... Given>
+    explicit ApplyJob(std::shared_ptr<Engine> engine, Function&& function, Given&&... given)
+        : ResultState<R>(std::move(engine), P, 1, 1),
+          call_(std::in_place, std::piecewise_construct,
+                std::forward_as_tuple(std::forward<Function>(function)),
+                std::forward_as_tuple(std::forward<Given>(given)...)) {}
+
+    RunFunction code() const override {
+        if constexpr (P == Passing::bytes) {
+            return &Code::run;
+        } else {
+            return nullptr;
+        }
+    }
+
+    void encode(std::size_t, Writer& out) override {
+        if constexpr (P == Passing::bytes) { Code::encode(out, call_->first, call_->second); }
+    }
+
+    void completed(std::size_t chunk, Reader& results) noexcept override {
+        if constexpr (P == Passing::bytes) {
+            if (!this->claim(chunk)) { return; }
+            std::exception_ptr error;
+            try {
+                if constexpr (!std::is_void_v<R>) { this->value_.emplace(load<R>(results)); }
+            } catch (...) {
+                error = std::current_exception();
+            }
+            this->settle(chunk, error);
+        }
+    }
+
+    void run_here(std::size_t chunk) noexcept override {
+        if constexpr (P == Passing::here) {
+            if (!this->begin_here(chunk)) { return; }
+            std::exception_ptr error;
+            Box<R> result;
+            try {
+                result.fill([&]() -> decltype(auto) {
+                    return invoke_with_copies(call_->first, call_->second);
+                });
+            } catch (...) {
+                error = task_error_here();
+            }
+            this->end_here();
+            if (!this->claim(chunk)) { return; }
+            if constexpr (!std::is_void_v<R>) {
+                try {
+                    if (!error) { this->value_.emplace(std::move(*result.value)); }
+                } catch (...) {
+                    error = std::current_exception();
+                }
+            }
+            this->settle(chunk, error);
+        }
+    }
+
+    void release_arguments() noexcept override { call_.reset(); }
+
+  private:
+    void assemble() override {}
+
+    std::optional<std::pair<F, std::tuple<Args...>>> call_;  // until it is not needed any more
+};
+
+}  // namespace multiprocessing::detail

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// A pool without its types: the engine, what state it is in, and the ranges that `imap` has not finished.
+
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/pool/engine.hpp>
+#include <multiprocessing/pool/job.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::detail {
+
+/// A job whose items are taken from its range only as results are asked for.
+class LazyJob : public JobBase {
+  public:
+    /// Takes all items that are left.
+    virtual void take_all() = 0;
+
+  protected:
+    using JobBase::JobBase;
+};
+
+/// What the handles and lazy jobs of a pool share.
+/// \safety threads.
+class PoolCore {
+  public:
+    explicit PoolCore(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+
+    const Owner& owner() const noexcept { return owner_; }
+    const std::shared_ptr<Engine>& engine() const noexcept { return engine_; }
+
+    /// Refuses new jobs unless the pool is running and this process's.
+    void check_running() const {
+        owner_.check("pool");
+        if (state_.load(std::memory_order_relaxed) != State::running) { throw_not_running(); }
+    }
+
+    void close();
+    void terminate();
+    void join();
+    /// Ends the pool as its destructor does; never throws for what is right in a destructor.
+    void shut_down() noexcept;
+
+    /// Has the pool take what `job` will still submit, though it be closed meanwhile.
+    void lazy_began(const std::shared_ptr<LazyJob>& job);
+    void lazy_ended(const LazyJob& job);
+
+  private:
+    enum class State { running, closed, terminated };
+
+    const Owner owner_;
+    const std::shared_ptr<Engine> engine_;
+    mutable std::mutex mutex_;
+    std::atomic<State> state_{State::running};  // changed under `mutex_`
+    // Under `mutex_`: jobs with input left. The engine is closed when there are none.
+    std::vector<std::pair<const LazyJob*, std::weak_ptr<LazyJob>>> lazy_;
+};
+
+// -------------------------------------------------------------------------------------------------
+
+inline void PoolCore::close() {
+    owner_.check("pool");
+    {
+        const std::scoped_lock lock(mutex_);
+        if (state_ != State::running) { return; }
+        state_ = State::closed;
+        if (!lazy_.empty()) { return; }
+    }
+    engine_->close();
+}
+
+inline void PoolCore::terminate() {
+    owner_.check("pool");
+    {
+        const std::scoped_lock lock(mutex_);
+        state_ = State::terminated;
+        lazy_.clear();
+    }
+    engine_->terminate();
+}
+
+inline void PoolCore::join() {
+    owner_.check("pool");
+    std::vector<std::shared_ptr<LazyJob>> lazy;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (state_ == State::running) { throw ValueError("Pool is still running"); }
+        for (const auto& [address, job] : lazy_) {
+            if (auto living = job.lock()) { lazy.push_back(std::move(living)); }
+        }
+    }
+    for (const auto& job : lazy) { job->take_all(); }
+    // What is dropped just now may be about to say so, and is not waited for.
+    if (state_ == State::closed) { engine_->close(); }
+    engine_->join();
+}
+
+inline void PoolCore::shut_down() noexcept {
+    terminate();
+    try {
+        engine_->join();
+    } catch (const AssertionError&) {
+        // One of its own threads drops the pool: nobody can wait there. What remains ends by itself.
+    }
+}
+
+inline void PoolCore::lazy_began(const std::shared_ptr<LazyJob>& job) {
+    const std::scoped_lock lock(mutex_);
+    if (state_ != State::running) { throw_not_running(); }
+    lazy_.emplace_back(job.get(), job);
+}
+
+inline void PoolCore::lazy_ended(const LazyJob& job) {
+    {
+        const std::scoped_lock lock(mutex_);
+        const auto erased = std::erase_if(lazy_, [&](const auto& entry) { return entry.first == &job; });
+        if (erased == 0 || state_ != State::closed || !lazy_.empty()) { return; }
+    }
+    engine_->close();
+}
+
+}  // namespace multiprocessing::detail

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// The nursery: the process that forks a pool's workers, and their replacements.
+///
+/// It is forked when the pool is made and has one thread for ever. So workers never come from a
+/// parent full of threads, and replacing one costs the same however large the parent has grown. It
+/// is their parent to the kernel and therefore knows how each of them ends.
+
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/poll.hpp>
+#include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/os/socket.hpp>
+#include <multiprocessing/pool/job_table.hpp>
+#include <multiprocessing/pool/options.hpp>
+#include <multiprocessing/pool/worker.hpp>
+#include <multiprocessing/process/fork_child.hpp>
+
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::detail {
+
+/// What the parent asks of its nursery, and what it answers to the first `start_all`.
+struct NurseryCommand {
+    enum class What : std::uint32_t {
+        start_all,
+        start,
+        finish,  // end when the last worker has ended of its own accord
+        quit,    // end the workers and yourself
+    };
+    What what;
+    std::uint32_t worker = 0;
+};
+struct NurseryAnswer {
+    int error;  // errno of the fork that failed, 0 = all are there
+    std::uint32_t started;
+};
+
+/// One side of the line between them; a message is one of the structs above.
+class NurseryLine {
+  public:
+    NurseryLine() = default;
+    explicit NurseryLine(os::UniqueFd socket) : socket_(std::move(socket)) {}
+
+    int fd() const noexcept { return socket_.get(); }
+    void close() { socket_.reset(); }
+
+    /// False when the other side is gone.
+    template <class Message>
+    bool send(const Message& message) {
+        std::span<const std::byte> rest = std::as_bytes(std::span(&message, 1));
+        try {
+            while (!rest.empty()) {
+                rest = rest.subspan(os::send(fd(), os::Transport::local, std::span(&rest, 1)));
+            }
+        } catch (const OSError& error) {
+            if (error.code().value() == EPIPE || error.code().value() == ECONNRESET) {
+                return false;
+            }
+            throw;
+        }
+        return true;
+    }
+
+    /// Nothing when the other side is gone.
+    template <class Message>
+    std::optional<Message> receive() {
+        Message message{};
+        std::span<std::byte> rest = std::as_writable_bytes(std::span(&message, 1));
+        while (!rest.empty()) {
+            const std::size_t size = os::receive(fd(), os::Transport::local, rest);
+            if (size == 0) { return std::nullopt; }
+            rest = rest.subspan(size);
+        }
+        return message;
+    }
+
+  private:
+    os::UniqueFd socket_;
+};
+
+/// The nursery's own work.
+class Nursery {
+  public:
+    Nursery(JobTable& table, NurseryLine line, const PoolOptions& options, ParentRecord pool_owner)
+        : table_(table),
+          line_(std::move(line)),
+          options_(options),
+          owner_(std::move(pool_owner)),
+          workers_(table.workers()) {}
+
+    /// Serves until it is told to quit or the parent is gone.
+    void run() {
+        os::take_signals_of_a_worker();
+        std::vector<pollfd> watched;
+        for (;;) {
+            watched.assign(1, {.fd = line_.fd(), .events = POLLIN, .revents = 0});
+            for (const auto& worker : workers_) {
+                if (worker != nullptr) {
+                    watched.push_back({.fd = worker->sentinel(), .events = POLLIN, .revents = 0});
+                }
+            }
+            os::poll(watched, Deadline(forever));
+            report_deaths();
+            if (watched.front().revents != 0 && !obey()) { break; }
+            if (finishing_ && std::all_of(workers_.begin(), workers_.end(),
+                                          [](const auto& worker) { return worker == nullptr; })) {
+                break;
+            }
+        }
+        end_workers();
+    }
+
+  private:
+    bool obey() {
+        const auto command = line_.receive<NurseryCommand>();
+        if (!command || command->what == NurseryCommand::What::quit) { return false; }
+        if (command->what == NurseryCommand::What::finish) {
+            finishing_ = true;
+            return true;
+        }
+        if (command->what == NurseryCommand::What::start) {
+            // Reported like a worker that ended at once: the parent decides whether to try again.
+            if (const int error = start(command->worker); error != 0) {
+                tell_death(command->worker, {.pid = 0, .exitcode = 1, .core_dumped = 0});
+            }
+            return true;
+        }
+        NurseryAnswer answer{.error = 0, .started = 0};
+        for (std::uint32_t i = 0; i < workers_.size() && answer.error == 0; ++i) {
+            answer.error = start(i);
+            if (answer.error == 0) { ++answer.started; }
+        }
+        return line_.send(answer) && answer.error == 0;
+    }
+
+    // Returns the errno of a fork that failed.
+    int start(std::uint32_t index) {
+        const std::string prefix = options_.name.empty() ? "ForkPoolWorker" : options_.name;
+        const std::string number = std::to_string(++made_);
+        ChildOptions child{.name = prefix + "-" + number,
+                           .identity = LocalProcess::instance().next_child_identity(),
+                           .daemon = true,
+                           .dies_with_parent = true,
+                           .authkey = LocalProcess::instance().authkey(),
+                           .parent = owner_};
+        try {
+            workers_[index] = fork_child(std::move(child), [this, index] {
+                line_.close();
+                workers_.clear();
+                Worker(table_, index, options_).run();
+            });
+        } catch (const OSError& error) { return error.code().value(); }
+        return 0;
+    }
+
+    void report_deaths() {
+        for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+            if (workers_[i] == nullptr || workers_[i]->is_alive()) { continue; }
+            const std::shared_ptr<Child> dead = std::exchange(workers_[i], nullptr);
+            const auto status = dead->status();
+            tell_death(i, {.pid = dead->pid(),
+                           .exitcode = status ? status->exitcode : 0,
+                           .core_dumped = status && status->core_dumped ? 1U : 0U});
+        }
+    }
+
+    void tell_death(std::uint32_t worker, const DeathNotice& notice) {
+        table_.tell({NewsKind::died, worker, 0}, std::as_bytes(std::span(&notice, 1)));
+    }
+
+    // All of them, and their descendants with them; who does not go at SIGTERM goes at SIGKILL.
+    void end_workers() {
+        const Deadline grace(std::chrono::milliseconds(500));
+        for (const auto& worker : workers_) {
+            if (worker != nullptr) { worker->signal(SIGTERM); }
+        }
+        for (const auto& worker : workers_) {
+            if (worker != nullptr && !worker->join(grace.left())) { worker->signal(SIGKILL); }
+        }
+        for (const auto& worker : workers_) {
+            if (worker != nullptr) { worker->join(forever); }
+        }
+    }
+
+    JobTable& table_;
+    NurseryLine line_;
+    const PoolOptions& options_;
+    const ParentRecord owner_;
+    std::vector<std::shared_ptr<Child>> workers_;  // null: none at the moment
+    unsigned made_ = 0;
+    bool finishing_ = false;
+};
+
+}  // namespace multiprocessing::detail

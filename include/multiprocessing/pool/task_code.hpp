@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// What crosses to a worker process and back: arguments and results as bytes, and the functions that run
+/// on them there.
+
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/pool/chunks.hpp>
+#include <multiprocessing/pool/engine.hpp>
+#include <multiprocessing/pool/outcome.hpp>
+#include <multiprocessing/process/invoke.hpp>
+#include <multiprocessing/process/local.hpp>
+#include <multiprocessing/serialize/callable.hpp>
+#include <multiprocessing/serialize/exception.hpp>
+#include <multiprocessing/serialize/std_types.hpp>
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::detail {
+
+/// A place for a result, `void` included.
+template <class R>
+struct Box {
+    std::optional<R> value = {};
+
+    template <class Make>
+    void fill(Make&& make) {
+        value.emplace(make());
+    }
+    Outcome<R> outcome() && { return Outcome<R>(std::move(*value)); }
+};
+template <>
+struct Box<void> {
+    template <class Make>
+    void fill(Make&& make) {
+        make();
+    }
+    Outcome<void> outcome() && { return {}; }
+};
+
+/// Returns the error of an item whose task threw; to be called where it is caught.
+/// In a thread `SystemExit` must not go on to whoever asks for the result.
+inline std::exception_ptr task_error_here() {
+    try {
+        throw;
+    } catch (const SystemExit& exit) {
+        return std::make_exception_ptr(
+            ProcessError(fmt::format("the task ended itself with exit code {}", exit.code())));
+    } catch (...) {
+        return std::current_exception();
+    }
+}
+
+/// Writes the error of an item. A template, since what it uses is compiled only where it is needed.
+template <class Known = KnownExceptions>
+void save_task_error(Writer& out, const std::exception_ptr& error) {
+    save_exception<Known>(out, error,
+                          Origin{.pid = ::getpid(), .process_name = LocalProcess::instance().name()});
+}
+
+/// Runs items and gives what comes of each to `take`, up to the first error, which leaves the function; or
+/// all of them, where outcomes are wanted.
+template <class R, bool Outcomes, class Call, class Take>
+void run_item(Call&& call, Take&& take) {
+    if constexpr (!Outcomes) {
+        if constexpr (std::is_void_v<R>) {
+            call();
+        } else {
+            take(call());
+        }
+    } else {
+        try {
+            Box<R> box;
+            box.fill(call);
+            take(std::move(box).outcome());
+        } catch (const SystemExit&) {
+            throw;
+        } catch (...) {
+            take(Outcome<R>(std::current_exception()));
+        }
+    }
+}
+
+/// What a chunk's results are kept in: one element an item.
+template <class R, bool Outcomes>
+struct ChunkResults {
+    using type = std::vector<std::conditional_t<Outcomes, Outcome<R>, R>>;
+};
+template <>
+struct ChunkResults<void, false> {
+    struct type {};  // nothing comes back but that it is done
+};
+template <class R, bool Outcomes>
+using chunk_results_t = typename ChunkResults<R, Outcomes>::type;
+
+/// Writes the results of a chunk.
+template <class R, bool Outcomes>
+void save_results(Writer& out, chunk_results_t<R, Outcomes>& results) {
+    if constexpr (!Outcomes && std::is_void_v<R>) {
+        static_cast<void>(out);
+    } else if constexpr (!Outcomes) {
+        save(out, results);
+    } else {
+        // A writer that failed can only begin anew; a value that cannot be written has become an error then,
+        // and does not fail again.
+        for (bool written = false; !written;) {
+            written = true;
+            out.clear();
+            for (auto& result : results) {
+                out.raw(static_cast<std::uint8_t>(result.has_value()));
+                if (!result) {
+                    save_task_error(out, result.error());
+                } else if constexpr (!std::is_void_v<R>) {
+                    try {
+                        save(out, *result);
+                    } catch (...) {
+                        result = Outcome<R>(std::current_exception());
+                        written = false;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads the results of a chunk of `count` items.
+template <class R, bool Outcomes>
+chunk_results_t<R, Outcomes> load_results(Reader& in, std::size_t count) {
+    chunk_results_t<R, Outcomes> results;
+    if constexpr (Outcomes) {
+        results.reserve(count);
+        for (std::size_t item = 0; item < count; ++item) {
+            if (in.raw<std::uint8_t>() == 0) {
+                results.emplace_back(load_exception(in));
+            } else if constexpr (std::is_void_v<R>) {
+                results.emplace_back();
+            } else {
+                // What cannot be read costs this item and, since nobody knows where the next one begins, those
+                // behind it.
+                results.emplace_back(load<R>(in));
+            }
+        }
+    } else if constexpr (!std::is_void_v<R>) {
+        results = load<std::vector<R>>(in);
+        if (results.size() != count) { refuse_bytes("a chunk has not as many results as items"); }
+    }
+    return results;
+}
+
+/// Runs items [0, count) of `items`, telling the scope which.
+template <bool Star, bool Borrowed, class R, bool Outcomes, class F, class T>
+chunk_results_t<R, Outcomes> run_items(F& function, T* items, std::size_t count, TaskScope* scope) {
+    chunk_results_t<R, Outcomes> results;
+    if constexpr (Outcomes || !std::is_void_v<R>) { results.reserve(count); }
+    for (std::size_t item = 0; item < count; ++item) {
+        if (scope != nullptr) { scope->at_item(item); }
+        run_item<R, Outcomes>(
+            [&]() -> decltype(auto) {
+                return call_with_item<Star, Borrowed>(function, items[item]);
+            },
+            [&]<class Result>(Result&& result) {
+                if constexpr (Outcomes || !std::is_void_v<R>) {
+                    results.emplace_back(std::forward<Result>(result));
+                }
+            });
+    }
+    return results;
+}
+
+/// A chunk of a range, in bytes.
+template <class F, class T, bool Star, bool Outcomes>
+struct ChunkCode {
+    using Item = std::remove_const_t<T>;
+    using R = item_result_t<Star, /*Borrowed=*/false, F, Item>;
+
+    static void encode(Writer& out, const F& function, T* items, std::size_t count) {
+        save_callable(out, function);
+        out.length(count);
+        if constexpr (codec<Item>::raw()) {
+            out.bytes(items, count * sizeof(Item));
+        } else {
+            for (std::size_t item = 0; item < count; ++item) { save(out, items[item]); }
+        }
+    }
+
+    static void run(Reader& arguments, Writer& out, TaskScope& scope) {
+        F function = load_callable<F>(arguments);
+        const std::size_t count = arguments.length(min_saved_size<Item>);
+        chunk_results_t<R, Outcomes> results;
+        if constexpr (Outcomes || !std::is_void_v<R>) { results.reserve(count); }
+        const auto take = [&]<class Result>(Result&& result) {
+            if constexpr (Outcomes || !std::is_void_v<R>) {
+                results.emplace_back(std::forward<Result>(result));
+            }
+        };
+        for (std::size_t number = 0; number < count; ++number) {
+            scope.at_item(number);
+            std::optional<Item> item;
+            try {
+                item.emplace(load<Item>(arguments));
+            } catch (...) {
+                if constexpr (Outcomes) {
+                    // Nobody knows where the next item begins.
+                    for (; number < count; ++number) { take(Outcome<R>(std::current_exception())); }
+                    break;
+                } else {
+                    throw;
+                }
+            }
+            run_item<R, Outcomes>(
+                [&]() -> decltype(auto) { return call_with_item<Star, false>(function, *item); }, take);
+        }
+        save_results<R, Outcomes>(out, results);
+    }
+};
+
+/// One call with its arguments, in bytes.
+template <class F, class... Args>
+struct CallCode {
+    static_assert(callable_with_copies<F, Args...>,
+                  "multiprocessing: the function cannot be called with these arguments");
+    using Arguments = std::tuple<Args...>;
+    using R = std::decay_t<decltype(invoke_with_copies(std::declval<F&>(), std::declval<Arguments&>()))>;
+
+    static void encode(Writer& out, const F& function, const Arguments& arguments) {
+        save_callable(out, function);
+        std::apply([&out](const auto&... each) { (save(out, each), ...); }, arguments);
+    }
+
+    static void run(Reader& in, Writer& out, TaskScope&) {
+        F function = load_callable<F>(in);
+        Arguments arguments{load<Args>(in)...};
+        if constexpr (std::is_void_v<R>) {
+            invoke_with_copies(function, arguments);
+        } else {
+            const R result = invoke_with_copies(function, arguments);
+            save(out, result);
+        }
+    }
+};
+
+}  // namespace multiprocessing::detail
