@@ -2,7 +2,8 @@
 #pragma once
 
 /// \file
-/// A descriptor that is readable or not, as its owners say: what `poll` sees of an object in memory.
+/// A descriptor that is readable or not, as its owners say: what `poll` sees of an object in
+/// memory.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/unique_fd.hpp>
@@ -15,7 +16,8 @@
 
 namespace multiprocessing::detail::os {
 
-/// A switch that `poll` can wait for. Every process that inherits the descriptor has the same switch.
+/// A switch that `poll` can wait for. Every process that inherits the descriptor has the same
+/// switch.
 /// \safety all members: threads and processes.
 /// \cost one system call each.
 class EventFd {

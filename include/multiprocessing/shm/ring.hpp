@@ -8,16 +8,16 @@
 ///     ring.put(text.size(), [&](std::span<std::byte> to) { copy(text, to); }, forever);
 ///     ring.get([&](std::span<const std::byte> from) { text = copy_of(from); }, 2s);
 ///
-/// What queues and pools are made of. Two robust guards, one for those who put and one for those who
-/// get, and two commit words, `tail` and `head`. A put writes its record behind the tail and then
-/// moves the tail; a get copies the record out and then moves the head. Who is killed before that
-/// store has never begun, who is killed after it has finished; nobody needs him either way. One sleeps
-/// *outside* the guards and for a bounded time, so that neither a sleeper that is stopped nor a wake
-/// that died with its sender holds up anybody.
+/// What queues and pools are made of. Two robust guards, one for those who put and one for those
+/// who get, and two commit words, `tail` and `head`. A put writes its record behind the tail and
+/// then moves the tail; a get copies the record out and then moves the head. Who is killed before
+/// that store has never begun, who is killed after it has finished; nobody needs him either way.
+/// One sleeps *outside* the guards and for a bounded time, so that neither a sleeper that is
+/// stopped nor a wake that died with its sender holds up anybody.
 ///
-/// The ring grows: a larger area is chained behind the last one, and the readers come to it when they
-/// have read up to its base. A record that is too large for an area has an extent of its own. Both are
-/// reserved before anything is changed, and given back once they have been read.
+/// The ring grows: a larger area is chained behind the last one, and the readers come to it when
+/// they have read up to its base. A record that is too large for an area has an extent of its own.
+/// Both are reserved before anything is changed, and given back once they have been read.
 
 #include <multiprocessing/os/futex.hpp>
 #include <multiprocessing/shm/ring_core.hpp>
@@ -35,9 +35,10 @@ namespace multiprocessing::detail {
 
 /// A queue of byte records in shared memory.
 ///
-/// The readers and writers that are passed in run under a guard: they are the library's own code, do
-/// not block and do not fork. If one throws, its record is as it was and the ring is in order.
-/// \safety all members: threads, processes, forked children; SIGKILL of any user at any instruction.
+/// The readers and writers that are passed in run under a guard: they are the library's own code,
+/// do not block and do not fork. If one throws, its record is as it was and the ring is in order.
+/// \safety all members: threads, processes, forked children; SIGKILL of any user at any
+/// instruction.
 /// \cost put and get: one copy each, and no system call unless one has to sleep or somebody sleeps.
 class Ring {
   public:
@@ -52,8 +53,9 @@ class Ring {
     template <class Write>
     RingStatus put(std::size_t size, Write&& write, Timeout timeout = forever);
 
-    /// Adds records 0 to `count` - 1, of `size_of(i)` bytes each, filled in by `write(i, span)`, with
-    /// as few synchronisations as possible. At an error some of the first ones may have been put.
+    /// Adds records 0 to `count` - 1, of `size_of(i)` bytes each, filled in by `write(i, span)`,
+    /// with as few synchronisations as possible. At an error some of the first ones may have been
+    /// put.
     template <class SizeOf, class Write>
     RingProgress put_many(std::size_t count, SizeOf&& size_of, Write&& write,
                           Timeout timeout = forever) {
@@ -65,19 +67,19 @@ class Ring {
     RingStatus get(Read&& read, Timeout timeout = forever) {
         return get(read, timeout, [](std::uint32_t) {});
     }
-    /// The same. `before_commit(sequence)` runs after the reading and before the record is gone: what
-    /// it notes in shared memory is noted whenever the record is gone. `sequence` is the number of
-    /// gets before this one, modulo 2^30.
+    /// The same. `before_commit(sequence)` runs after the reading and before the record is gone:
+    /// what it notes in shared memory is noted whenever the record is gone. `sequence` is the
+    /// number of gets before this one, modulo 2^30.
     template <class Read, class BeforeCommit>
     RingStatus get(Read&& read, Timeout timeout, BeforeCommit&& before_commit);
 
-    /// Takes up to `most` records, as soon as there is one; `read(i, span)`. If that throws at another
-    /// than the first, this one stays and is the first of the next call.
+    /// Takes up to `most` records, as soon as there is one; `read(i, span)`. If that throws at
+    /// another than the first, this one stays and is the first of the next call.
     template <class Read>
     RingProgress get_many(std::size_t most, Read&& read, Timeout timeout = forever);
 
-    /// Calls `visit(std::span<std::byte>)` for every record that nobody has taken yet, the first one
-    /// first. It runs under the guard of those who get, and may change a record's bytes.
+    /// Calls `visit(std::span<std::byte>)` for every record that nobody has taken yet, the first
+    /// one first. It runs under the guard of those who get, and may change a record's bytes.
     template <class Visit>
     void for_each(Visit&& visit) {
         consumer_.for_each(visit);
@@ -92,18 +94,18 @@ class Ring {
     std::uint32_t gets() const noexcept { return header().load_head().count(); }
     std::uint64_t type_hash() const noexcept { return header().type_hash; }
 
-    /// Ends the ring: every put from now on, and every get that finds it empty, returns `shut_down`,
-    /// also those that wait already. `immediate` discards what is in it.
+    /// Ends the ring: every put from now on, and every get that finds it empty, returns
+    /// `shut_down`, also those that wait already. `immediate` discards what is in it.
     void shut_down(bool immediate) { core_.shut_down(immediate); }
     bool is_shut_down() const noexcept { return core_.state() != RingHeader::open; }
 
-    /// Ends this process's use of the ring and gives its descriptors back; what is asked of `size` and
-    /// the like is still answered. A put or get, also one that waits already, returns `closed`.
+    /// Ends this process's use of the ring and gives its descriptors back; what is asked of `size`
+    /// and the like is still answered. A put or get, also one that waits already, returns `closed`.
     void close() { core_.close(); }
     bool is_closed() const noexcept { return core_.is_closed(); }
 
-    /// Returns a descriptor that is readable while there is a record, or the ring is shut down. It may
-    /// be readable for nothing until somebody has looked.
+    /// Returns a descriptor that is readable while there is a record, or the ring is shut down. It
+    /// may be readable for nothing until somebody has looked.
     int fileno() { return core_.fileno(); }
 
     /// Counts one record as done with; false when all that were ever put are.

@@ -2,12 +2,13 @@
 #pragma once
 
 /// \file
-/// What both ends of a ring rest on: its memory, its guards and what is repaired behind a dead holder,
-/// its descriptor, and sleeping.
+/// What both ends of a ring rest on: its memory, its guards and what is repaired behind a dead
+/// holder, its descriptor, and sleeping.
 
 #include <multiprocessing/os/event_fd.hpp>
 #include <multiprocessing/os/kill_point.hpp>
 #include <multiprocessing/os/memory.hpp>
+#include <multiprocessing/shm/patience.hpp>
 #include <multiprocessing/shm/ring_area.hpp>
 #include <multiprocessing/shm/ring_layout.hpp>
 #include <multiprocessing/shm/spin.hpp>
@@ -31,28 +32,6 @@ struct RingOptions {
     std::uint64_t type_hash = 0;  ///< what the records are; stands in the header
 };
 
-/// How long a call may go on. The clock is read when the first attempt has failed, not before.
-class Patience {
-  public:
-    explicit Patience(Timeout timeout) : timeout_(timeout) {}
-
-    bool is_infinite() const noexcept { return timeout_.is_infinite(); }
-    bool is_over() { return timeout_.is_zero() || (!is_infinite() && deadline().has_passed()); }
-    const Deadline& deadline() {
-        if (!std::exchange(has_begun_, true)) { deadline_ = Deadline(timeout_); }
-        return deadline_;
-    }
-
-    /// Whether this call has looked for a moment already, and whether it has been asleep.
-    bool has_spun = false;
-    bool has_slept = false;
-
-  private:
-    Timeout timeout_;
-    bool has_begun_ = false;
-    Deadline deadline_{forever};  // valid once `has_begun_`
-};
-
 /// The memory of a ring, and what both of its ends do with it.
 /// \safety threads, processes and forked children, each member under the guard that it names.
 class RingCore {
@@ -68,31 +47,33 @@ class RingCore {
         return static_cast<RingHeader::State>(header_->state.load());
     }
 
-    /// Enter a guard; what its last holder left half done is repaired first. Empty when the time was
-    /// over: a call that must not wait gets a moment all the same, since the guard is held for moments
-    /// only. It is used up only when the holder was stopped.
+    /// Enter a guard; what its last holder left half done is repaired first. Empty when the time
+    /// was over: a call that must not wait gets a moment all the same, since the guard is held for
+    /// moments only. It is used up only when the holder was stopped.
     Guard::Section enter_producers(Patience& patience);
     Guard::Section enter_consumers(Patience& patience);
     Guard::Section try_enter_producers();
 
-    /// Chains an empty area behind the last one. Under the producers' guard, with nothing uncommitted.
+    /// Chains an empty area behind the last one. Under the producers' guard, with nothing
+    /// uncommitted.
     /// \throws OSError when there is no memory; nothing has changed.
     const AreaView& chain_area(std::uint64_t size);
     /// Returns the last area. Under the producers' guard.
     const AreaView& last_area() {
-        return producing_.view(file(), *header_, header_->area_count.load(std::memory_order_relaxed) - 1);
+        return producing_.view(file(), *header_,
+                               header_->area_count.load(std::memory_order_relaxed) - 1);
     }
     /// Returns the area that holds the record at `head`. Those before it are given back, once
     /// `commit()` has committed `head`. Under the consumers' guard.
     template <class Commit>
     const AreaView& area_of(RingEnd head, Commit&& commit);
 
-    /// Returns the area that holds the record at `head`, which is in area `number` or begins the next;
-    /// updates `number`. Gives nothing back. Under the consumers' guard.
+    /// Returns the area that holds the record at `head`, which is in area `number` or begins the
+    /// next; updates `number`. Gives nothing back. Under the consumers' guard.
     const AreaView& area_ahead(RingEnd head, std::uint32_t& number);
 
-    /// Reserves a stretch behind everything else and returns its offset; a death before `keep_stretch`
-    /// gives it back. Under the producers' guard.
+    /// Reserves a stretch behind everything else and returns its offset; a death before
+    /// `keep_stretch` gives it back. Under the producers' guard.
     /// \throws OSError when there is no memory; nothing has changed.
     std::uint64_t take_stretch(std::uint64_t length);
     void keep_stretch() noexcept;
@@ -102,17 +83,19 @@ class RingCore {
     void note_giving_back(const RingExtent& extent) noexcept;
     void give_back() noexcept;
 
-    /// Makes the descriptor readable for the record that is about to be committed, if anybody watches
-    /// it. Under the producers' guard.
+    /// Makes the descriptor readable for the record that is about to be committed, if anybody
+    /// watches it. Under the producers' guard.
     void signal() noexcept {
         if (header_->watched.load(std::memory_order_relaxed) != 0) [[unlikely]] { set_readable(); }
     }
     /// Starts keeping the descriptor, and returns it.
     int fileno();
-    /// Makes the descriptor unreadable if the ring is empty. Returns whether it turned out not to be:
-    /// somebody may have been about to commit. Under the consumers' guard or none.
+    /// Makes the descriptor unreadable if the ring is empty. Returns whether it turned out not to
+    /// be: somebody may have been about to commit. Under the consumers' guard or none.
     bool settle_descriptor() {
-        return header_->signalled.load(std::memory_order_relaxed) != 0 && clear_readable();
+        // First the word that is never written: the other stands beside the producers' guard.
+        return header_->watched.load(std::memory_order_relaxed) != 0 &&
+               header_->signalled.load(std::memory_order_relaxed) != 0 && clear_readable();
     }
 
     /// Wakes one who sleeps on that end, if anybody does.
@@ -186,8 +169,8 @@ inline Guard::Section RingCore::try_enter_producers() {
 }
 
 inline void RingCore::recover_producers() noexcept {
-    // The holder may have died between the descriptor and its word. Readable for nothing is put right
-    // by the next one who looks.
+    // The holder may have died between the descriptor and its word. Readable for nothing is put
+    // right by the next one who looks.
     if (header_->signalled.load() != 0) { readable_.set(); }
     RingHeader::Redo& redo = header_->taking;
     const std::uint64_t length = redo.length.load();
@@ -207,8 +190,8 @@ inline void RingCore::recover_producers() noexcept {
 
 inline void RingCore::recover_consumers() noexcept {
     give_back();
-    // The memory of the area that was retired last may not have been given back. Its slot is not used
-    // for another before the next one is retired, and a stretch never for anything else.
+    // The memory of the area that was retired last may not have been given back. Its slot is not
+    // used for another before the next one is retired, and a stretch never for anything else.
     const std::uint32_t first = header_->area_first.load();
     if (first == 0) { return; }
     const RingHeader::Area& retired = header_->area(first - 1);
@@ -269,13 +252,14 @@ const AreaView& RingCore::area_of(RingEnd head, Commit&& commit) {
     std::uint32_t first = header_->area_first.load(std::memory_order_relaxed);
     // Asked after the tail was: whoever saw a record in the next area also sees that area.
     while (first + 1 != header_->area_count.load(std::memory_order_acquire) &&
-           header_->area(first + 1).base.load() == head.position()) [[unlikely]] {
-        commit();
-        header_->area_first.store(++first);  // COMMIT
-        MULTIPROCESSING_KILL_POINT("ring.retire.committed");
-        const RingHeader::Area& retired = header_->area(first - 1);
-        os::punch(file(), retired.offset.load(), retired.size.load());
-    }
+           header_->area(first + 1).base.load() == head.position())
+        [[unlikely]] {
+            commit();
+            header_->area_first.store(++first);  // COMMIT
+            MULTIPROCESSING_KILL_POINT("ring.retire.committed");
+            const RingHeader::Area& retired = header_->area(first - 1);
+            os::punch(file(), retired.offset.load(), retired.size.load());
+        }
     return consuming_.view(file(), *header_, first);
 }
 
@@ -306,8 +290,8 @@ inline void RingCore::give_back() noexcept {
 
 inline void RingCore::set_readable() noexcept {
     if (header_->signalled.load(std::memory_order_relaxed) != 0) { return; }
-    // First the word, then the descriptor: readable behind a word that says it is not would never be
-    // cleared. The other case, a death in between, is repaired.
+    // First the word, then the descriptor: readable behind a word that says it is not would never
+    // be cleared. The other case, a death in between, is repaired.
     header_->signalled.store(1);
     MULTIPROCESSING_KILL_POINT("ring.signal.noted");
     readable_.set();
@@ -315,8 +299,8 @@ inline void RingCore::set_readable() noexcept {
 }
 
 inline bool RingCore::clear_readable() {
-    // With an expired patience: behind a holder that was stopped it stays readable, and the next one
-    // who finds the ring empty comes here again.
+    // With an expired patience: behind a holder that was stopped it stays readable, and the next
+    // one who finds the ring empty comes here again.
     Patience moment(std::chrono::seconds(0));
     const Guard::Section section = enter_producers(moment);
     // Nobody can put now, so what is empty stays empty until the descriptor says so.
@@ -344,9 +328,9 @@ inline int RingCore::fileno() {
 }
 
 inline void RingCore::wake(std::atomic<std::uint64_t>& end, os::FutexWord& flag) noexcept {
-    // The store of the commit word comes before this load, or a sleeper that has raised its flag and
-    // not seen the record yet would not be woken. Leaving the guard was a locked instruction on x86,
-    // which orders them; elsewhere it only released.
+    // The store of the commit word comes before this load, or a sleeper that has raised its flag
+    // and not seen the record yet would not be woken. Leaving the guard was a locked instruction on
+    // x86, which orders them; elsewhere it only released.
 #if !defined(__x86_64__)
     std::atomic_thread_fence(std::memory_order_seq_cst);
 #endif
@@ -381,8 +365,8 @@ inline void RingCore::shut_down(bool immediate) {
     while (state < wanted && !header_->state.compare_exchange_weak(state, wanted)) {}  // COMMIT
     MULTIPROCESSING_KILL_POINT("ring.shut_down.committed");
     wake_everybody();
-    // Whoever saw the ring open is out of his guard when we have been in it. Behind a holder that was
-    // stopped we do not wait: his operation came before this one.
+    // Whoever saw the ring open is out of his guard when we have been in it. Behind a holder that
+    // was stopped we do not wait: his operation came before this one.
     Patience moment(std::chrono::seconds(0));
     {
         const Guard::Section section = enter_producers(moment);

@@ -88,8 +88,8 @@ RingProgress RingConsumer::get(std::size_t most, Read& read, BeforeCommit& befor
             return progress;
         }
         if (closing) {
-            // Who saw the ring open may still be about to commit. Once we have been where he is, what is
-            // empty is empty for good.
+            // Who saw the ring open may still be about to commit. Once we have been where he is,
+            // what is empty is empty for good.
             Patience moment(std::chrono::seconds(0));
             core_.enter_producers(moment).leave();
             producers_may_be_inside = false;
@@ -197,8 +197,8 @@ inline RingRecord RingConsumer::checked(const std::byte* record, RingEnd head) c
 
 inline void RingConsumer::commit(RingEnd head) noexcept {
     MULTIPROCESSING_KILL_POINT("ring.get.read");
-    // COMMIT. Release: what was read has been read before it may be written over. Partner: load_head
-    // in RingProducer.
+    // COMMIT. Release: what was read has been read before it may be written over. Partner:
+    // load_head in RingProducer.
     header_.head.store(head.word, std::memory_order_release);
     MULTIPROCESSING_KILL_POINT("ring.get.committed");
 }
@@ -217,10 +217,12 @@ RingExtent RingConsumer::read_extent(std::size_t index, std::span<const std::byt
 inline void RingConsumer::shrink(const AreaView& area, RingEnd head,
                                  std::uint64_t last_units) noexcept {
     // Records of a size that needs the area are likely to come again.
-    if (last_units * RingRecord::unit * 16 >= area.size() || header_.load_tail() != head) { return; }
+    if (last_units * RingRecord::unit * 16 >= area.size() || header_.load_tail() != head) {
+        return;
+    }
     try {
-        // Consumers' guard before producers', never the other way round. Who puts just now keeps the
-        // area in use, so there is nothing to wait for.
+        // Consumers' guard before producers', never the other way round. Who puts just now keeps
+        // the area in use, so there is nothing to wait for.
         const Guard::Section section = core_.try_enter_producers();
         if (!section || header_.load_tail() != head) { return; }
         if (header_.area_count.load() - header_.area_first.load() == 1) {

@@ -6,8 +6,8 @@
 ///
 /// The file holds one header, then *areas* (rings of bytes, of which the last is written and the
 /// first is read) and *extents* (a stretch for one large record), each at an offset of its own that
-/// is never used again. What has been read is punched out, so the file is as large as it is long only
-/// on paper.
+/// is never used again. What has been read is punched out, so the file is as large as it is long
+/// only on paper.
 
 #include <multiprocessing/os/futex.hpp>
 #include <multiprocessing/shm/guard.hpp>
@@ -125,29 +125,31 @@ struct RingHeader {
 
     // Producers. Only under their guard:
     alignas(128) Guard producers;
-    std::atomic<std::uint64_t> head_seen;   // some earlier value of `head`, read again when it looks full
-    std::atomic<std::uint64_t> file_end;    // no byte at or behind it is in use
-    std::atomic<std::uint32_t> signalled;   // 0: the descriptor is not readable, 1: it is
-    Redo taking;                            // the stretch that is being reserved
+    std::atomic<std::uint64_t>
+        head_seen;  // some earlier value of `head`, read again when it looks full
+    std::atomic<std::uint64_t> file_end;   // no byte at or behind it is in use
+    std::atomic<std::uint32_t> signalled;  // 0: the descriptor is not readable, 1: it is
+    Redo taking;                           // the stretch that is being reserved
     // COMMIT word of put; the consumers sleep on its low half.
     alignas(128) std::atomic<std::uint64_t> tail;
-    os::FutexWord consumers_wait;           // 1: somebody may sleep on `tail`; taken down by who wakes
+    os::FutexWord consumers_wait;  // 1: somebody may sleep on `tail`; taken down by who wakes
 
     // Consumers. Only under their guard:
     alignas(128) Guard consumers;
-    std::atomic<std::uint64_t> tail_seen;   // some earlier value of `tail`, never behind `head`
-    Redo giving_back;                       // the extent that is being punched out
+    std::atomic<std::uint64_t> tail_seen;  // some earlier value of `tail`, never behind `head`
+    Redo giving_back;                      // the extent that is being punched out
     // COMMIT word of get; the producers sleep on its low half.
     alignas(128) std::atomic<std::uint64_t> head;
-    os::FutexWord producers_wait;           // 1: somebody may sleep on `head`; taken down by who wakes
+    os::FutexWord producers_wait;  // 1: somebody may sleep on `head`; taken down by who wakes
 
     // Records whose work has been reported done, counted as `tail` counts them; changed by
     // compare-and-swap. Who waits for all of them sleeps on it.
     alignas(128) os::FutexWord finished;
-    os::FutexWord joiners_wait;             // 1: somebody may sleep on `finished`
+    os::FutexWord joiners_wait;  // 1: somebody may sleep on `finished`
 
-    // Slot k % area_slots is area k, for area_first <= k < area_count; written by who chains, before
-    // area_count; the slot before area_first keeps its values until its memory is given back.
+    // Slot k % area_slots is area k, for area_first <= k < area_count; written by who chains,
+    // before area_count; the slot before area_first keeps its values until its memory is given
+    // back.
     alignas(128) Area areas[area_slots];
 
     RingEnd load_tail() const noexcept { return {tail.load(std::memory_order_acquire)}; }

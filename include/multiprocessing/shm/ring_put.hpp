@@ -22,7 +22,7 @@ enum class RingStatus {
     ok,
     timed_out,  ///< full, or empty, until the time was over
     shut_down,
-    closed,     ///< by this process
+    closed,  ///< by this process
 };
 
 /// How far a call with several records came.
@@ -90,7 +90,9 @@ RingProgress RingProducer::put(std::size_t count, SizeOf& size_of, Write& write,
             if (!section) { return {progress.done, RingStatus::timed_out}; }
             obstacle = produce(progress.done, count, size_of, write, wait_for_room);
             head_seen.word = header_.head_seen.load(std::memory_order_relaxed);
-            if (obstacle == Obstacle::room) { enough = core_.last_area().size() / RingRecord::unit / 4; }
+            if (obstacle == Obstacle::room) {
+                enough = core_.last_area().size() / RingRecord::unit / 4;
+            }
         }
         RingCore::wake(header_.tail, header_.consumers_wait);
         switch (obstacle) {
@@ -99,7 +101,9 @@ RingProgress RingProducer::put(std::size_t count, SizeOf& size_of, Write& write,
                 if (patience.has_slept) {
                     header_.producers_wait.store(1);
                     const auto items = header_.load_tail().records_since(header_.load_head());
-                    if (items < header_.limit) { RingCore::wake(header_.head, header_.producers_wait); }
+                    if (items < header_.limit) {
+                        RingCore::wake(header_.head, header_.producers_wait);
+                    }
                 }
                 return progress;
             case Obstacle::shut_down:
@@ -153,7 +157,8 @@ RingProducer::Obstacle RingProducer::produce(std::size_t& done, std::size_t coun
         const bool large = length > largest_inline;
         const std::uint64_t units = RingRecord::units(large ? sizeof(RingExtent) : length);
         const AreaView* area = &core_.last_area();
-        if (large || units_used(*area, tail) + units > area->size() / RingRecord::unit) [[unlikely]] {
+        if (large || units_used(*area, tail) + units > area->size() / RingRecord::unit)
+            [[unlikely]] {
             // An area begins at a committed position, and a large record is committed alone.
             commit_written();
             area = area_with_room(units, tail, wait_for_room);
@@ -187,7 +192,8 @@ RingProducer::Obstacle RingProducer::produce(std::size_t& done, std::size_t coun
 inline void RingProducer::commit(RingEnd tail) noexcept {
     MULTIPROCESSING_KILL_POINT("ring.put.written");
     core_.signal();
-    // COMMIT. Release: the record is there for whoever sees this. Partner: load_tail in RingConsumer.
+    // COMMIT. Release: the record is there for whoever sees this. Partner: load_tail in
+    // RingConsumer.
     header_.tail.store(tail.word, std::memory_order_release);
     MULTIPROCESSING_KILL_POINT("ring.put.committed");
 }
@@ -210,8 +216,9 @@ void RingProducer::write_extent(std::byte* record, std::uint64_t length, Write& 
 }
 
 inline std::uint64_t RingProducer::units_used(const AreaView& area, RingEnd tail) const noexcept {
-    // While the readers are in an earlier area, everything from the base on is unread. That they have
-    // come here may be seen late, and `head_seen` is late as well: both count too much, never too little.
+    // While the readers are in an earlier area, everything from the base on is unread. That they
+    // have come here may be seen late, and `head_seen` is late as well: both count too much, never
+    // too little.
     if (header_.area_first.load(std::memory_order_relaxed) != area.number()) {
         return tail.units_since(area.base());
     }

@@ -4,10 +4,10 @@
 /// \file
 /// Looking again for a moment before one sleeps.
 ///
-/// A sleep and its wake cost 40 to 60 us on two CPUs, a cache line crosses in 0.15 us: whoever waits
-/// for a running process does better to look for about 20 us first. Not too often, since each look
-/// pulls the line away from who is about to write it; and with `sched_yield` in between, so that the
-/// other side runs when it has only this CPU.
+/// A sleep and its wake cost 40 to 60 us on two CPUs, a cache line crosses in 0.15 us: whoever
+/// waits for a running process does better to look for about 20 us first. Not too often, since each
+/// look pulls the line away from who is about to write it; and with `sched_yield` in between, so
+/// that the other side runs when it has only this CPU.
 
 #include <multiprocessing/os/cpu.hpp>
 
@@ -54,8 +54,8 @@ inline bool has_one_cpu() noexcept {
 
 template <class Ready>
 bool spin(Ready&& ready, std::chrono::nanoseconds bound) {
-    constexpr int pauses_between_looks = 16;
-    constexpr int looks_between_yields = 16;
+    constexpr int pauses_between_looks = 32;
+    constexpr int looks_between_yields = 8;
     const bool alone = has_one_cpu();
     const auto end = std::chrono::steady_clock::now() + bound;
     for (int looks = 1;; ++looks) {
