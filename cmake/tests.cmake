@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSL-1.0
+# How the tests are made; which there are stands in tests/CMakeLists.txt.
+
+multiprocessing_find_catch()
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+
+# Every header compiles by itself: target all_verify_interface_header_sets.
+set_target_properties(multiprocessing PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+
+# Catch's main, and with it the precompiled header that all tests share.
+add_library(mp_test_main STATIC support/main.cpp support/warm_up.cpp)
+target_include_directories(mp_test_main PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(
+  mp_test_main PUBLIC multiprocessing::multiprocessing ${MULTIPROCESSING_CATCH})
+# Nearly all of it is Catch, which takes long to optimise.
+set_source_files_properties(
+  support/main.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS -O0)
+target_precompile_headers(mp_test_main PRIVATE support/pch.hpp)
+# Lets ccache see through the precompiled header.
+target_compile_options(mp_test_main PUBLIC $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+
+# mp_test(GROUP [NO_PCH] FILES...): an executable test_GROUP of those files. Its test cases have the
+# label `unit`, and those of the tags in discover_tests.cmake that they have or that the group is
+# named after. NO_PCH is for a file that defines MULTIPROCESSING_KILL_POINT before it includes the
+# library; it must be the only one of its group, since the inline functions differ.
+function(mp_test group)
+  cmake_parse_arguments(PARSE_ARGV 1 arg NO_PCH "" "")
+  set(files ${arg_UNPARSED_ARGUMENTS})
+  set(target test_${group})
+  add_executable(${target} ${files})
+  target_link_libraries(${target} PRIVATE mp_test_main)
+  if(NOT arg_NO_PCH)
+    target_precompile_headers(${target} REUSE_FROM mp_test_main)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY MP_LISTED_TESTS ${files})
+
+  set(tests_file ${CMAKE_CURRENT_BINARY_DIR}/${target}.tests.cmake)
+  add_custom_command(
+    TARGET ${target} POST_BUILD
+    COMMAND
+      ${CMAKE_COMMAND} -D EXECUTABLE=$<TARGET_FILE:${target}> -D GROUP=${group} -D
+      OUTPUT=${tests_file} -P ${PROJECT_SOURCE_DIR}/cmake/discover_tests.cmake
+    BYPRODUCTS ${tests_file}
+    VERBATIM)
+  file(
+    WRITE ${CMAKE_CURRENT_BINARY_DIR}/${target}.include.cmake
+    "if(EXISTS \"${tests_file}\")\n  include(\"${tests_file}\")\nelse()\n"
+    "  add_test(\"${group}: NOT BUILT\" NOT_BUILT)\nendif()\n")
+  set_property(
+    DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES
+                              ${CMAKE_CURRENT_BINARY_DIR}/${target}.include.cmake)
+endfunction()
+
+# mp_test_program(GROUP NAME FILES...): a program that the tests of GROUP start; it stands beside
+# their executable.
+function(mp_test_program group name)
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE multiprocessing::multiprocessing)
+  add_dependencies(test_${group} ${name})
+endfunction()
+
+# The watch over what a test leaves behind, and the alarm, are themselves seen to strike.
+function(mp_support_tests)
+  mp_test(support support/test_support.cpp)
+  foreach(what IN ITEMS descriptor child zombie thread shm)
+    add_test(NAME "support: a left ${what} is reported" COMMAND test_support "leaves a ${what}")
+    set_tests_properties(
+      "support: a left ${what} is reported"
+      PROPERTIES PASS_REGULAR_EXPRESSION "FAILED: \"leaves a ${what}\" leaves behind" LABELS unit
+                 TIMEOUT 60)
+  endforeach()
+  # Ended by a signal, which is a failure to ctest whatever was written.
+  add_test(NAME "support: a test case that hangs is ended"
+           COMMAND sh -c "\"$1\" hangs; test $? -eq 142" sh $<TARGET_FILE:test_support>)
+  set_tests_properties(
+    "support: a test case that hangs is ended"
+    PROPERTIES PASS_REGULAR_EXPRESSION "this test case took too long: hangs" LABELS unit TIMEOUT 60)
+endfunction()
+
+# compile_fail/*.cpp do not compile, and say what their first line expects.
+function(mp_compile_fail_tests)
+  set(command_file ${CMAKE_CURRENT_BINARY_DIR}/compile_fail_command)
+  set(includes $<TARGET_PROPERTY:mp_test_main,INCLUDE_DIRECTORIES>)
+  file(
+    GENERATE
+    OUTPUT ${command_file}
+    CONTENT "${CMAKE_CXX_COMPILER}\n-std=c++20\n$<$<BOOL:${includes}>:-I$<JOIN:${includes},\n-I>>\n"
+    TARGET mp_test_main)
+  file(GLOB sources CONFIGURE_DEPENDS compile_fail/*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM name)
+    mp_script_test("compile_fail: ${name}" compile_fail ${CMAKE_CURRENT_SOURCE_DIR}/support/compile_fail.py
+                   ${command_file} ${source})
+  endforeach()
+  mp_script_test("compile_fail: what is right compiles" compile_fail
+                 ${CMAKE_CURRENT_SOURCE_DIR}/support/compile_fail.py --control ${command_file}
+                 ${CMAKE_CURRENT_SOURCE_DIR}/support/compiles.cpp)
+endfunction()
+
+# A consumer is built each way in which the library can be had.
+function(mp_package_tests)
+  foreach(way IN ITEMS add_subdirectory fetch_content find_package pkg_config without_catch2
+                       installed_names)
+    add_test(NAME "package: ${way}" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/check ${way}
+                                            ${CMAKE_CURRENT_BINARY_DIR}/package/${way})
+    set_tests_properties(
+      "package: ${way}"
+      PROPERTIES LABELS package TIMEOUT 300 ENVIRONMENT
+                 "CMAKE=${CMAKE_COMMAND};CXX=${CMAKE_CXX_COMPILER};CMAKE_GENERATOR=${CMAKE_GENERATOR}")
+  endforeach()
+endfunction()
+
+# The tools that guard the tree find what they are made to find, and find nothing here.
+function(mp_tool_tests)
+  set(tools ${PROJECT_SOURCE_DIR}/tools)
+  mp_script_test("tools: the headers keep the rules" tools ${tools}/check_headers)
+  mp_script_test("tools: python-parity.md is up to date" tools ${tools}/python_parity --check)
+  mp_script_test("tools: the samples are compiled" tools ${tools}/check_samples)
+  foreach(test IN ITEMS check_headers python_parity check_samples compile_fail)
+    mp_script_test("tools: test_${test}" tools ${CMAKE_CURRENT_SOURCE_DIR}/tools/test_${test}.py)
+  endforeach()
+  mp_script_test("tools: the umbrella is light" tools ${tools}/header_weight
+                 ${CMAKE_CURRENT_BINARY_DIR}/compile_fail_command)
+endfunction()
+
+function(mp_script_test name label)
+  add_test(NAME "${name}" COMMAND ${Python3_EXECUTABLE} -B ${ARGN})
+  set_tests_properties("${name}" PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
+
+# A test file that nobody builds would be green for ever.
+function(mp_check_all_listed)
+  file(GLOB found RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS */test_*.cpp)
+  get_property(listed GLOBAL PROPERTY MP_LISTED_TESTS)
+  list(REMOVE_ITEM found ${listed})
+  if(found)
+    message(FATAL_ERROR "not listed in tests/CMakeLists.txt: ${found}")
+  endif()
+endfunction()
