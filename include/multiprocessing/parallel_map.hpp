@@ -4,12 +4,12 @@
 /// \file
 /// One function over many items in processes that are forked for this call.
 ///
-///     std::vector<double> scores = mp::parallel_map(
-///         [&](const Document& document) { return model.score(document); }, documents, {.processes = 4});
+///     auto score = [&](const Document& document) { return model.score(document); };
+///     std::vector<double> scores = mp::parallel_map(score, documents, {.processes = 4});
 ///
-/// The workers see the caller's memory as it is at the time of the call: the function may capture anything by
-/// reference, and items need not be sendable. What they change is theirs; only results come back, and
-/// these must be sendable. For many calls a `Pool` is cheaper.
+/// The workers see the caller's memory as it is at the time of the call: the function may capture
+/// anything by reference, and items need not be sendable. What they change is theirs; only results
+/// come back, and these must be sendable. For many calls a `Pool` is cheaper.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/basic_pool.hpp>
@@ -30,8 +30,8 @@ struct ParallelMapOptions {
     int chunksize = 0;  ///< items handed over at a time; 0: a quarter of a worker's share
 };
 
-/// Returns the results of `f` for each item as a `std::vector<R>`, or nothing when `f` returns nothing.
-/// Ends when all chunks have ended; then throws the error that came first, if one did.
+/// Returns the results of `f` for each item as a `std::vector<R>`, or nothing when `f` returns
+/// nothing. Ends when all chunks have ended; then throws the error that came first, if one did.
 /// \throws ValueError for a negative option; WorkerDiedError when a worker died; what `f` threw.
 /// \cost the fork of this process, once.
 template <class F, class Range>
@@ -45,7 +45,8 @@ auto parallel_map(F&& f, std::initializer_list<T> items, ParallelMapOptions opti
 
 namespace detail {
 
-/// Runs a job whose arguments are found by their addresses: its workers are forked now that it exists.
+/// Runs a job whose arguments are found by their addresses: its workers are forked now that it
+/// exists.
 template <class Job>
 auto run_forked(const std::shared_ptr<Job>& job, int processes) {
     struct Ended {
@@ -96,8 +97,8 @@ auto parallel_map(F&& f, Range&& range, ParallelMapOptions options) {
         if constexpr (!std::is_void_v<R>) { check_sendable<R>(); }
         auto items = list_items(std::forward<Range>(range));
         const std::size_t count = items.size();
-        return run_forked(std::make_shared<MapJob<kind, Function, Item>>(nullptr, &f, std::move(items),
-                                                                         length(count)),
+        return run_forked(std::make_shared<MapJob<kind, Function, Item>>(
+                              nullptr, &f, std::move(items), length(count)),
                           processes);
     }
 }

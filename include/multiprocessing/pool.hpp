@@ -10,12 +10,12 @@
 ///         mp::Pool pool(4);
 ///         std::vector<int> squares = pool.map(square, {1, 2, 3});
 ///         mp::AsyncResult<int> later = pool.apply_async(square, 4);
-///         for (int result : pool.imap(square, std::views::iota(0, 1000))) { fmt::print("{}\n", result); }
+///         for (int result : pool.imap(square, std::views::iota(0))) { fmt::print("{}\n", result); }
 ///     }
 ///
-/// Mirrors `multiprocessing.Pool`. What crosses to a worker must be sendable (see `serialize.hpp`), and the
-/// function a function pointer, a captureless lambda or a sendable function object (`mp::partial`). A worker
-/// that dies costs the task that it had in hand.
+/// Mirrors `multiprocessing.Pool`. What crosses to a worker must be sendable (see `serialize.hpp`),
+/// and the function a function pointer, a captureless lambda or a sendable function object
+/// (`mp::partial`). A worker that dies costs the task that it had in hand.
 
 #include <multiprocessing/pool/basic_pool.hpp>
 #include <multiprocessing/pool/process_engine.hpp>

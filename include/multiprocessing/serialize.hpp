@@ -17,6 +17,7 @@
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/callable.hpp>
 #include <multiprocessing/serialize/codec.hpp>
+#include <multiprocessing/serialize/sendable.hpp>
 #include <multiprocessing/serialize/std_types.hpp>
 
 #include <cstddef>

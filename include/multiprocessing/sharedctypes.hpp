@@ -6,9 +6,8 @@
 ///
 ///     mp::Value<int> counter(0);
 ///     mp::Array<double> row(1000);
-///     auto copied = mp::sharedctypes::copy(row.get_obj());        // elements of its own
-///     auto guarded = mp::sharedctypes::synchronized(copied);      // the same elements, with a
-///     lock
+///     auto copied = mp::sharedctypes::copy(row.get_obj());      // elements of its own
+///     auto guarded = mp::sharedctypes::synchronized(copied);    // the same ones, with a lock
 ///
 /// Mirrors `multiprocessing.sharedctypes`. A small one is a slot of a slab: tens of nanoseconds to
 /// make, and no descriptor.

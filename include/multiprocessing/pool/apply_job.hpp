@@ -49,9 +49,7 @@ class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
             std::exception_ptr error;
             try {
                 if constexpr (!std::is_void_v<R>) { this->value_.emplace(load<R>(results)); }
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             this->settle(chunk, error);
         }
     }
@@ -65,17 +63,13 @@ class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
                 result.fill([&]() -> decltype(auto) {
                     return invoke_with_copies(call_->first, call_->second);
                 });
-            } catch (...) {
-                error = task_error_here();
-            }
+            } catch (...) { error = task_error_here(); }
             this->end_here();
             if (!this->claim(chunk)) { return; }
             if constexpr (!std::is_void_v<R>) {
                 try {
                     if (!error) { this->value_.emplace(std::move(*result.value)); }
-                } catch (...) {
-                    error = std::current_exception();
-                }
+                } catch (...) { error = std::current_exception(); }
             }
             this->settle(chunk, error);
         }

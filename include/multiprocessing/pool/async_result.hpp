@@ -77,13 +77,15 @@ class ResultState<void> : public ResultJob {
 
 /// A handle to the result of `apply_async`, `map_async` or `starmap_async`.
 ///
-/// Dropping it loses nothing but the result: the task runs all the same. A failure that nobody asked for
-/// (by `get`, `wait`, `successful`, `co_await` or an error callback) is one line on stderr.
-/// \safety threads; copies refer to the same result. In a forked child only what was there already can be had.
+/// Dropping it loses nothing but the result: the task runs all the same. A failure that nobody
+/// asked for (by `get`, `wait`, `successful`, `co_await` or an error callback) is one line on
+/// stderr. \safety threads; copies refer to the same result. In a forked child only what was there
+/// already can be had.
 template <class R>
 class AsyncResult {
   public:
-    explicit AsyncResult(std::shared_ptr<detail::ResultState<R>> state) : state_(std::move(state)) {}
+    explicit AsyncResult(std::shared_ptr<detail::ResultState<R>> state)
+        : state_(std::move(state)) {}
 
     /// Returns the value, again and again; one that cannot be copied, once.
     /// \throws TimeoutError when it is not there in time; what the task threw; WorkerDiedError;
@@ -113,8 +115,9 @@ class AsyncResult {
     bool cancelled() const { return state_->cancelled(); }
     Progress progress() const { return state_->progress(); }
 
-    /// Has `f(const R&)`, or `f()` for void, called in this process before `get` and `wait` return; in the
-    /// calling thread when there is a value already. What it throws becomes the job's error if it can.
+    /// Has `f(const R&)`, or `f()` for void, called in this process before `get` and `wait` return;
+    /// in the calling thread when there is a value already. What it throws becomes the job's error
+    /// if it can.
     template <class F>
     const AsyncResult& then(F f) const;
     /// Has `f(const std::exception&)` or `f(std::exception_ptr)` called likewise for an error.
@@ -171,9 +174,7 @@ class ErrorCallback : public Callback {
         if constexpr (std::is_invocable_v<F&, const std::exception&>) {
             try {
                 std::rethrow_exception(job.error());
-            } catch (const std::exception& error) {
-                std::invoke(f_, error);
-            } catch (...) {
+            } catch (const std::exception& error) { std::invoke(f_, error); } catch (...) {
                 std::invoke(f_, ProcessError("the task threw something that is no std::exception"));
             }
         } else {

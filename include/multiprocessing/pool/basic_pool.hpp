@@ -45,15 +45,18 @@ inline constexpr bool is_arguments<Arguments<Ts...>> = true;
 template <class... Args>
 inline constexpr bool begins_with_arguments = false;
 template <class First, class... Rest>
-inline constexpr bool begins_with_arguments<First, Rest...> = is_arguments<std::remove_cvref_t<First>>;
+inline constexpr bool begins_with_arguments<First, Rest...> =
+    is_arguments<std::remove_cvref_t<First>>;
 
-/// The plain `apply_async(f, args...)`, as against `(options, f, ...)` and `(f, mp::args(...), ...)`.
+/// The plain `apply_async(f, args...)`, as against `(options, f, ...)` and `(f, mp::args(...),
+/// ...)`.
 template <class F, class... Args>
 concept plain_call =
     !std::is_same_v<std::remove_cvref_t<F>, TaskOptions> && !begins_with_arguments<Args...>;
 
 template <class T>
-inline constexpr bool is_none = std::is_same_v<T, std::nullopt_t> || std::is_same_v<T, std::nullptr_t>;
+inline constexpr bool is_none =
+    std::is_same_v<T, std::nullopt_t> || std::is_same_v<T, std::nullptr_t>;
 
 /// Fills in what `options` leave open.
 inline PoolOptions complete(PoolOptions options) {
@@ -70,13 +73,15 @@ detail::Arguments<detail::sent_t<Args>...> args(Args&&... values) {
     return {{std::forward<Args>(values)...}};
 }
 
-/// A number of workers that run functions. `Engine` says which, and what a function and its values must be.
+/// A number of workers that run functions. `Engine` says which, and what a function and its values
+/// must be.
 ///
-/// A range is any input range, or a braced list. `f` is called with lvalues of the worker's copies of the
-/// arguments unless a parameter is a value or an rvalue reference. Every member that takes work throws
-/// ValueError ("Pool not running") after `close` or `terminate`, BrokenProcessPool when no worker gets
-/// through the initializer, and AssertionError in a forked child, whose pool this is not.
-/// \safety threads, except that moving and destroying need the pool for themselves. In a forked child the
+/// A range is any input range, or a braced list. `f` is called with lvalues of the worker's copies
+/// of the arguments unless a parameter is a value or an rvalue reference. Every member that takes
+/// work throws ValueError ("Pool not running") after `close` or `terminate`, BrokenProcessPool when
+/// no worker gets through the initializer, and AssertionError in a forked child, whose pool this is
+/// not. \safety threads, except that moving and destroying need the pool for themselves. In a
+/// forked child the
 ///     destructor does nothing.
 template <class Engine, detail::Passing P>
 class BasicPool {
@@ -94,7 +99,7 @@ class BasicPool {
 
     /// Returns `f(args...)`, called by a worker.
     template <class F, class... Args>
-        requires detail::plain_call<F, Args...>
+    requires detail::plain_call<F, Args...>
     auto apply(F&& f, Args&&... args) {
         return now(make_call(std::forward<F>(f), std::forward<Args>(args)...));
     }
@@ -109,7 +114,7 @@ class BasicPool {
 
     /// Has a worker call `f(args...)`; returns its `AsyncResult<R>`.
     template <class F, class... Args>
-        requires detail::plain_call<F, Args...>
+    requires detail::plain_call<F, Args...>
     auto apply_async(F&& f, Args&&... args) {
         return later(make_call(std::forward<F>(f), std::forward<Args>(args)...));
     }
@@ -118,15 +123,16 @@ class BasicPool {
         return later(with(options, make_call(std::forward<F>(f), std::forward<Args>(args)...)));
     }
     /// The same in Python's shape; a callback may be `std::nullopt`.
-    template <class F, class... Args, class Callback = std::nullopt_t, class ErrorCallback = std::nullopt_t>
+    template <class F, class... Args, class Callback = std::nullopt_t,
+              class ErrorCallback = std::nullopt_t>
     auto apply_async(F&& f, detail::Arguments<Args...> args, Callback callback = std::nullopt,
                      ErrorCallback error_callback = std::nullopt) {
         return later(make_call_of(std::forward<F>(f), std::move(args)), std::move(callback),
                      std::move(error_callback));
     }
 
-    /// Returns the results of `f` for each item as a `std::vector<R>`, or nothing when `f` returns nothing.
-    /// Ends when all chunks have ended; then throws the error that came first, if one did.
+    /// Returns the results of `f` for each item as a `std::vector<R>`, or nothing when `f` returns
+    /// nothing. Ends when all chunks have ended; then throws the error that came first, if one did.
     /// \throws ValueError for a negative chunksize; 0 gives each worker about four chunks.
     template <class F, class Range>
     auto map(F&& f, Range&& range, int chunksize = 0) {
@@ -148,13 +154,16 @@ class BasicPool {
     }
 
     /// Does what `map` does later; returns an `AsyncResult<std::vector<R>>` (`AsyncResult<void>`).
-    template <class F, class Range, class Callback = std::nullopt_t, class ErrorCallback = std::nullopt_t>
+    template <class F, class Range, class Callback = std::nullopt_t,
+              class ErrorCallback = std::nullopt_t>
     auto map_async(F&& f, Range&& range, int chunksize = 0, Callback callback = std::nullopt,
                    ErrorCallback error_callback = std::nullopt) {
-        return later(make_map<false, false, false>(std::forward<F>(f), std::forward<Range>(range), chunksize),
+        return later(make_map<false, false, false>(std::forward<F>(f), std::forward<Range>(range),
+                                                   chunksize),
                      std::move(callback), std::move(error_callback));
     }
-    template <class F, class T, class Callback = std::nullopt_t, class ErrorCallback = std::nullopt_t>
+    template <class F, class T, class Callback = std::nullopt_t,
+              class ErrorCallback = std::nullopt_t>
     auto map_async(F&& f, std::initializer_list<T> items, int chunksize = 0,
                    Callback callback = std::nullopt, ErrorCallback error_callback = std::nullopt) {
         return later(make_map<false, false, false>(std::forward<F>(f), items, chunksize),
@@ -170,21 +179,25 @@ class BasicPool {
     auto starmap(F&& f, std::initializer_list<T> items, int chunksize = 0) {
         return map_now<true, false>(std::forward<F>(f), items, chunksize);
     }
-    template <class F, class Range, class Callback = std::nullopt_t, class ErrorCallback = std::nullopt_t>
+    template <class F, class Range, class Callback = std::nullopt_t,
+              class ErrorCallback = std::nullopt_t>
     auto starmap_async(F&& f, Range&& range, int chunksize = 0, Callback callback = std::nullopt,
                        ErrorCallback error_callback = std::nullopt) {
-        return later(make_map<true, false, false>(std::forward<F>(f), std::forward<Range>(range), chunksize),
-                     std::move(callback), std::move(error_callback));
+        return later(
+            make_map<true, false, false>(std::forward<F>(f), std::forward<Range>(range), chunksize),
+            std::move(callback), std::move(error_callback));
     }
-    template <class F, class T, class Callback = std::nullopt_t, class ErrorCallback = std::nullopt_t>
+    template <class F, class T, class Callback = std::nullopt_t,
+              class ErrorCallback = std::nullopt_t>
     auto starmap_async(F&& f, std::initializer_list<T> items, int chunksize = 0,
-                       Callback callback = std::nullopt, ErrorCallback error_callback = std::nullopt) {
+                       Callback callback = std::nullopt,
+                       ErrorCallback error_callback = std::nullopt) {
         return later(make_map<true, false, false>(std::forward<F>(f), items, chunksize),
                      std::move(callback), std::move(error_callback));
     }
 
-    /// `map` with an `Outcome<R>` for each item: never throws for a task, and a worker's death costs the
-    /// item that it had in hand.
+    /// `map` with an `Outcome<R>` for each item: never throws for a task, and a worker's death
+    /// costs the item that it had in hand.
     template <class F, class Range>
     auto map_outcome(F&& f, Range&& range, int chunksize = 0) {
         return map_now<false, true>(std::forward<F>(f), std::forward<Range>(range), chunksize);
@@ -196,40 +209,48 @@ class BasicPool {
 
     /// Returns an `ImapResult<R>`: the results one at a time, in the items' order.
     ///
-    /// At most `buffersize` items (0: two chunks a worker) are taken before their results are asked for. A
-    /// range that is given away is kept, another one referred to. `join` takes all that is left.
-    /// \throws ValueError for a chunksize below 1 or a negative buffersize.
+    /// At most `buffersize` items (0: two chunks a worker) are taken before their results are asked
+    /// for. A range that is given away is kept, another one referred to. `join` takes all that is
+    /// left. \throws ValueError for a chunksize below 1 or a negative buffersize.
     template <class F, class Range>
     auto imap(F&& f, Range&& range, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::forward<Range>(range), chunksize, buffersize, true);
+        return make_imap<false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
+                                buffersize, true);
     }
     template <class F, class T>
     auto imap(F&& f, std::initializer_list<T> items, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize, true);
+        return make_imap<false>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize,
+                                true);
     }
     /// The same in the order in which they come.
     template <class F, class Range>
     auto imap_unordered(F&& f, Range&& range, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::forward<Range>(range), chunksize, buffersize, false);
+        return make_imap<false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
+                                buffersize, false);
     }
     template <class F, class T>
-    auto imap_unordered(F&& f, std::initializer_list<T> items, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize, false);
+    auto imap_unordered(F&& f, std::initializer_list<T> items, int chunksize = 1,
+                        int buffersize = 0) {
+        return make_imap<false>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize,
+                                false);
     }
     /// `imap` that gives an `Outcome<R>` for each item.
     template <class F, class Range>
     auto imap_outcome(F&& f, Range&& range, int chunksize = 1, int buffersize = 0) {
-        return make_imap<true>(std::forward<F>(f), std::forward<Range>(range), chunksize, buffersize, true);
+        return make_imap<true>(std::forward<F>(f), std::forward<Range>(range), chunksize,
+                               buffersize, true);
     }
     template <class F, class T>
-    auto imap_outcome(F&& f, std::initializer_list<T> items, int chunksize = 1, int buffersize = 0) {
-        return make_imap<true>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize, true);
+    auto imap_outcome(F&& f, std::initializer_list<T> items, int chunksize = 1,
+                      int buffersize = 0) {
+        return make_imap<true>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize,
+                               true);
     }
 
     /// Accepts no further work; what was accepted is done.
     void close() { core().close(); }
-    /// Ends the workers; results that are not there yet are CancelledError. Threads cannot be stopped: what
-    /// they run goes on to its end, unheard.
+    /// Ends the workers; results that are not there yet are CancelledError. Threads cannot be
+    /// stopped: what they run goes on to its end, unheard.
     void terminate() { core().terminate(); }
     /// Waits until the workers have ended and all callbacks have run.
     /// \throws ValueError unless the pool was closed or terminated.
@@ -276,7 +297,8 @@ class BasicPool {
 
     template <bool Star, bool Outcomes, class F, class Range>
     auto map_now(F&& f, Range&& range, int chunksize) {
-        return now(make_map<Star, Outcomes, true>(std::forward<F>(f), std::forward<Range>(range), chunksize));
+        return now(make_map<Star, Outcomes, true>(std::forward<F>(f), std::forward<Range>(range),
+                                                  chunksize));
     }
 
     std::shared_ptr<detail::PoolCore> core_;  // null when moved from
@@ -307,8 +329,8 @@ void BasicPool<Engine, P>::end() noexcept {
         core_->shut_down();
         core_.reset();
     } else {
-        // What it holds (threads, processes, locks that were held during the fork) is the parent's: it can be
-        // neither used nor destroyed here.
+        // What it holds (threads, processes, locks that were held during the fork) is the parent's:
+        // it can be neither used nor destroyed here.
         static_cast<void>(new std::shared_ptr<detail::PoolCore>(std::move(core_)));
     }
 }
@@ -329,7 +351,8 @@ template <class Engine, detail::Passing P>
 template <class F, class... Args>
 auto BasicPool<Engine, P>::make_call_of(F&& f, detail::Arguments<Args...> args) {
     return std::apply(
-        [&](Args&... values) { return make_call(std::forward<F>(f), std::move(values)...); }, args.values);
+        [&](Args&... values) { return make_call(std::forward<F>(f), std::move(values)...); },
+        args.values);
 }
 
 template <class Engine, detail::Passing P>
@@ -353,7 +376,8 @@ auto BasicPool<Engine, P>::make_map(F&& f, Range&& range, int chunksize) {
         // A worker's death costs what is in its hands: one item then.
         return sends && Outcomes ? 1 : asked;
     };
-    // What is needed for the length of the call only, or until it has been written, can stay where it is.
+    // What is needed for the length of the call only, or until it has been written, can stay where
+    // it is.
     constexpr bool borrows =
         addressable_range<Range> && (MayBorrow || sends) &&
         (std::is_lvalue_reference_v<Range> || std::ranges::view<std::remove_cvref_t<Range>>);
@@ -363,8 +387,8 @@ auto BasicPool<Engine, P>::make_map(F&& f, Range&& range, int chunksize) {
         check_crossing<Function, map_item_result_t<kind, Function, const Item>, Item>();
         if constexpr (borrows) {
             const std::size_t count = std::ranges::size(range);
-            return std::make_shared<Job>(core().engine(), std::forward<F>(f), std::ranges::data(range),
-                                         count, length(count));
+            return std::make_shared<Job>(core().engine(), std::forward<F>(f),
+                                         std::ranges::data(range), count, length(count));
         } else {
             auto items = list_items(std::forward<Range>(range));
             const std::size_t count = items.size();
@@ -388,16 +412,20 @@ auto BasicPool<Engine, P>::make_map(F&& f, Range&& range, int chunksize) {
 
 template <class Engine, detail::Passing P>
 template <bool Outcomes, class F, class Range>
-auto BasicPool<Engine, P>::make_imap(F&& f, Range&& range, int chunksize, int buffersize, bool ordered) {
+auto BasicPool<Engine, P>::make_imap(F&& f, Range&& range, int chunksize, int buffersize,
+                                     bool ordered) {
     using namespace detail;
     using View = std::views::all_t<Range>;
     using Function = std::decay_t<F>;
     using R = item_result_t<false, false, Function, range_item_t<View>>;
     if constexpr (sends) { check_crossing<Function, R, range_item_t<View>>(); }
-    if (chunksize < 1) { throw ValueError(fmt::format("chunksize is {}, and must be 1 or more", chunksize)); }
+    if (chunksize < 1) {
+        throw ValueError(fmt::format("chunksize is {}, and must be 1 or more", chunksize));
+    }
     if (buffersize < 0) { throw ValueError(fmt::format("buffersize is {}", buffersize)); }
     core().check_running();
-    ImapPlan plan{.chunk_length = static_cast<std::size_t>(chunksize), .ahead = 0, .ordered = ordered};
+    ImapPlan plan{
+        .chunk_length = static_cast<std::size_t>(chunksize), .ahead = 0, .ordered = ordered};
     if (sends && Outcomes) { plan.chunk_length = 1; }
     plan.ahead = buffersize > 0 ? static_cast<std::size_t>(buffersize)
                                 : 2 * plan.chunk_length *

@@ -21,7 +21,8 @@
 
 namespace multiprocessing::detail {
 
-/// Returns the chunk length of a `map`: what was asked for, or so much that each worker gets four chunks.
+/// Returns the chunk length of a `map`: what was asked for, or so much that each worker gets four
+/// chunks.
 inline std::size_t map_chunk_length(int asked, std::size_t items, int processes) {
     if (asked < 0) { throw ValueError(fmt::format("chunksize is {}", asked)); }
     if (asked > 0) { return static_cast<std::size_t>(asked); }
@@ -29,7 +30,8 @@ inline std::size_t map_chunk_length(int asked, std::size_t items, int processes)
     return items == 0 ? 1 : (items + chunks - 1) / chunks;
 }
 
-/// What an element of a range is kept as; a C string, which says nothing elsewhere, as `std::string`.
+/// What an element of a range is kept as; a C string, which says nothing elsewhere, as
+/// `std::string`.
 template <class Value>
 using item_t = std::conditional_t<std::is_same_v<Value, const char*>, std::string, Value>;
 
@@ -92,9 +94,10 @@ void add_item(ItemList<Item>& items, Iterator& it) {
     if constexpr (std::is_constructible_v<Item, std::iter_reference_t<Iterator>>) {
         items.add(*it);
     } else {
-        static_assert(!Borrowed,
-                      "multiprocessing: the items of this range cannot be copied; give the range away "
-                      "with std::move");
+        static_assert(
+            !Borrowed,
+            "multiprocessing: the items of this range cannot be copied; give the range away "
+            "with std::move");
         items.add(std::ranges::iter_move(it));
     }
 }
@@ -104,8 +107,8 @@ inline constexpr bool is_ref_view = false;
 template <class Range>
 inline constexpr bool is_ref_view<std::ranges::ref_view<Range>> = true;
 
-/// Lists the elements of a range, as Python does before it cuts the list into chunks; a vector that is given
-/// away is taken as it is. What the range throws leaves this function.
+/// Lists the elements of a range, as Python does before it cuts the list into chunks; a vector that
+/// is given away is taken as it is. What the range throws leaves this function.
 template <class Range>
 ItemList<range_item_t<Range>> list_items(Range&& range) {
     using Item = range_item_t<Range>;
@@ -134,8 +137,9 @@ inline constexpr bool takes_parts<F, Item, std::index_sequence<Index...>> =
 template <class T>
 using part_indices = std::make_index_sequence<std::tuple_size_v<std::remove_cvref_t<T>>>;
 
-/// Calls `f` with `item`, or with its parts (`Star`): handed over as rvalues if `f` takes them so, since
-/// nobody needs the item afterwards; as lvalues when it is `Borrowed` or `f` has a parameter `T&`.
+/// Calls `f` with `item`, or with its parts (`Star`): handed over as rvalues if `f` takes them so,
+/// since nobody needs the item afterwards; as lvalues when it is `Borrowed` or `f` has a parameter
+/// `T&`.
 template <bool Star, bool Borrowed, class F, class T>
 decltype(auto) call_with_item(F& f, T& item) {
     using Item = std::remove_const_t<T>;

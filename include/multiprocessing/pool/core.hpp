@@ -2,7 +2,8 @@
 #pragma once
 
 /// \file
-/// A pool without its types: the engine, what state it is in, and the ranges that `imap` has not finished.
+/// A pool without its types: the engine, what state it is in, and the ranges that `imap` has not
+/// finished.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/engine.hpp>
@@ -108,7 +109,8 @@ inline void PoolCore::shut_down() noexcept {
     try {
         engine_->join();
     } catch (const AssertionError&) {
-        // One of its own threads drops the pool: nobody can wait there. What remains ends by itself.
+        // One of its own threads drops the pool: nobody can wait there. What remains ends by
+        // itself.
     }
 }
 
@@ -121,7 +123,8 @@ inline void PoolCore::lazy_began(const std::shared_ptr<LazyJob>& job) {
 inline void PoolCore::lazy_ended(const LazyJob& job) {
     {
         const std::scoped_lock lock(mutex_);
-        const auto erased = std::erase_if(lazy_, [&](const auto& entry) { return entry.first == &job; });
+        const auto erased =
+            std::erase_if(lazy_, [&](const auto& entry) { return entry.first == &job; });
         if (erased == 0 || state_ != State::closed || !lazy_.empty()) { return; }
     }
     engine_->close();

@@ -4,18 +4,19 @@
 /// \file
 /// What a pool's typed front and the engine that runs its tasks know of each other.
 ///
-/// A front makes a `Job` for each call of `apply`, `map` or `imap`: a number of items, cut into chunks.
-/// A chunk is what an engine runs at a time; engines know neither callables nor values. Worker
-/// processes, threads and other machines are engines, and the front is written once.
+/// A front makes a `Job` for each call of `apply`, `map` or `imap`: a number of items, cut into
+/// chunks. A chunk is what an engine runs at a time; engines know neither callables nor values.
+/// Worker processes, threads and other machines are engines, and the front is written once.
 ///
 ///     front                      engine
-///     engine.submit(job, 0, n)   run_here(chunk)                          an engine in this process, or
-///                                encode(chunk) -> code() -> completed(chunk)   one that sends
-///                                failed(chunk, item, why)                 its own verdict
-///     engine.wait(job, ...)      until the job says that it has what the caller wants
+///     engine.submit(job, 0, n)   run_here(chunk)                 if it is in this process
+///                                encode, code() -> completed     if it sends
+///                                failed(chunk, item, why)        its own verdict
+///     engine.wait(job, ...)      until the job has what the caller wants
 ///
-/// For each chunk that it accepted an engine calls exactly one of `run_here`, `completed` and `failed`,
-/// whatever happens; after a `terminate` also `failed` for what is in `run_here` at the time.
+/// For each chunk that it accepted an engine calls exactly one of `run_here`, `completed` and
+/// `failed`, whatever happens; after a `terminate` also `failed` for what is in `run_here` at the
+/// time.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/options.hpp>
@@ -49,9 +50,9 @@ class TaskScope {
 
 /// Runs one chunk: reads the callable and the arguments, writes what came of them.
 ///
-/// `results` is empty at first. What leaves the function is the verdict on the chunk: an engine takes it to
-/// the other side and calls `Job::failed`; what was written is void then. `SystemExit` ends the worker, as
-/// `exit()` does.
+/// `results` is empty at first. What leaves the function is the verdict on the chunk: an engine
+/// takes it to the other side and calls `Job::failed`; what was written is void then. `SystemExit`
+/// ends the worker, as `exit()` does.
 using RunFunction = void (*)(Reader& arguments, Writer& results, TaskScope& scope);
 
 /// A question that is asked again and again; refers to a callable that lives longer.
@@ -59,7 +60,8 @@ class Predicate {
   public:
     template <class F>
     explicit Predicate(F& f) noexcept
-        : object_(&f), ask_([](void* object) { return static_cast<bool>((*static_cast<F*>(object))()); }) {}
+        : object_(&f),
+          ask_([](void* object) { return static_cast<bool>((*static_cast<F*>(object))()); }) {}
     bool operator()() const { return ask_(object_); }
 
   private:
@@ -68,9 +70,10 @@ class Predicate {
 };
 
 /// A number of items, cut into chunks, as an engine sees it.
-/// \safety threads: different chunks may be completed at once. Nothing here is called with an engine's lock
-///     held, since all but the plain questions may run user code (serialisation, callbacks), and that may
-///     call the engine again: `submit`, `wait`, `cancel`, `close`, `terminate`.
+/// \safety threads: different chunks may be completed at once. Nothing here is called with an
+/// engine's lock
+///     held, since all but the plain questions may run user code (serialisation, callbacks), and
+///     that may call the engine again: `submit`, `wait`, `cancel`, `close`, `terminate`.
 class Job : public std::enable_shared_from_this<Job> {
   public:
     Job() = default;
@@ -95,39 +98,42 @@ class Job : public std::enable_shared_from_this<Job> {
     /// Runs the chunk in the calling thread and keeps what comes of it; nothing is serialised.
     virtual void run_here(std::size_t chunk) noexcept = 0;
 
-    /// Takes the engine's verdict: the worker died at `item` (counted in the chunk), the arguments could
-    /// not be written, the pool was terminated (`CancelledError`) or is broken (`broken_pool_error`).
+    /// Takes the engine's verdict: the worker died at `item` (counted in the chunk), the arguments
+    /// could not be written, the pool was terminated (`CancelledError`) or is broken
+    /// (`broken_pool_error`).
     virtual void failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept = 0;
 
-    /// Sleeps until `there` is true or the deadline is over, and returns what it then is; something of
-    /// the job changes hands with each `completed`, `failed` and `run_here`. For `Engine::wait`.
+    /// Sleeps until `there` is true or the deadline is over, and returns what it then is; something
+    /// of the job changes hands with each `completed`, `failed` and `run_here`. For `Engine::wait`.
     virtual bool sleep_until(Predicate there, const Deadline& deadline) = 0;
 };
 
 /// What runs chunks.
-/// \safety threads. After a `fork` it is the parent's: the front neither calls nor destroys it in a child.
+/// \safety threads. After a `fork` it is the parent's: the front neither calls nor destroys it in a
+/// child.
 class Engine {
   public:
     Engine() = default;
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
-    /// Is called after `terminate` and `join`, and by any thread: a result's handle may be the last to go.
+    /// Is called after `terminate` and `join`, and by any thread: a result's handle may be the last
+    /// to go.
     virtual ~Engine() = default;
 
-    /// Takes chunks [first, first + count) of the job, behind what is there already. A job may come again
-    /// with further chunks. Does not wait for workers.
-    /// \throws ValueError (`throw_not_running`) after `close` or `terminate`, BrokenProcessPool when it
+    /// Takes chunks [first, first + count) of the job, behind what is there already. A job may come
+    /// again with further chunks. Does not wait for workers. \throws ValueError
+    /// (`throw_not_running`) after `close` or `terminate`, BrokenProcessPool when it
     ///     cannot go on; then none of the chunks was taken.
     virtual void submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count) = 0;
 
-    /// Takes back the chunks of the job that have not begun, with `failed(chunk, 0, CancelledError)`.
-    /// \returns how many.
+    /// Takes back the chunks of the job that have not begun, with `failed(chunk, 0,
+    /// CancelledError)`. \returns how many.
     virtual std::size_t cancel(Job& job) = 0;
 
-    /// Waits until `there` is true or the deadline is over; returns what it then is. `there` is cheap, takes
-    /// no lock, and may be asked by several threads, but only while this call lasts.
-    /// An engine may put the caller to work meanwhile. It must get on when the caller is one of its own
-    /// threads, or is in a callback that it called.
+    /// Waits until `there` is true or the deadline is over; returns what it then is. `there` is
+    /// cheap, takes no lock, and may be asked by several threads, but only while this call lasts.
+    /// An engine may put the caller to work meanwhile. It must get on when the caller is one of its
+    /// own threads, or is in a callback that it called.
     virtual bool wait(Job& job, Predicate there, const Deadline& deadline) {
         return job.sleep_until(there, deadline);
     }
@@ -136,8 +142,8 @@ class Engine {
     virtual void close() = 0;
     /// Ends the workers and fails what has no result. May be called again, and after `close`.
     virtual void terminate() = 0;
-    /// Waits for the end of the workers; `close` or `terminate` has been called. All results have been
-    /// delivered and all callbacks have run when it returns. May be called again.
+    /// Waits for the end of the workers; `close` or `terminate` has been called. All results have
+    /// been delivered and all callbacks have run when it returns. May be called again.
     virtual void join() = 0;
 
     /// Returns how many workers it is meant to have.
@@ -146,9 +152,9 @@ class Engine {
     virtual std::vector<WorkerInfo> workers() const = 0;
 };
 
-/// Decides when initializers that fail break the pool: when as many in a row failed as there are workers,
-/// so that no worker can have got through; one that failed once only does not.
-/// \safety one thread at a time.
+/// Decides when initializers that fail break the pool: when as many in a row failed as there are
+/// workers, so that no worker can have got through; one that failed once only does not. \safety one
+/// thread at a time.
 class InitializerBreaker {
   public:
     explicit InitializerBreaker(int processes) noexcept : limit_(processes < 2 ? 2 : processes) {}
@@ -162,8 +168,8 @@ class InitializerBreaker {
     int in_a_row_ = 0;
 };
 
-/// Returns the `BrokenProcessPool` that every task gets whose pool's initializer fails with `cause`, which
-/// is nested in it (`std::rethrow_if_nested`).
+/// Returns the `BrokenProcessPool` that every task gets whose pool's initializer fails with
+/// `cause`, which is nested in it (`std::rethrow_if_nested`).
 std::exception_ptr broken_pool_error(std::exception_ptr cause);
 
 [[noreturn]] inline void throw_not_running() { throw ValueError("Pool not running"); }
@@ -174,9 +180,7 @@ inline std::exception_ptr broken_pool_error(std::exception_ptr cause) {
     std::string text = "something that is no std::exception";
     try {
         std::rethrow_exception(cause);
-    } catch (const std::exception& error) {
-        text = error.what();
-    } catch (...) {
+    } catch (const std::exception& error) { text = error.what(); } catch (...) {
         // Named above; it stays nested.
     }
     try {
@@ -186,9 +190,7 @@ inline std::exception_ptr broken_pool_error(std::exception_ptr cause) {
             std::throw_with_nested(
                 BrokenProcessPool(fmt::format("the initializer fails in every worker: {}", text)));
         }
-    } catch (...) {
-        return std::current_exception();
-    }
+    } catch (...) { return std::current_exception(); }
 }
 
 }  // namespace multiprocessing::detail

@@ -9,7 +9,8 @@
 ///     auto results = pool.imap(fetch, urls);
 ///     try { show(results.next(2s)); } catch (const mp::TimeoutError&) { ... }   // and try again
 ///
-/// Mirrors `multiprocessing.pool.IMapIterator`. The range is read in the thread that asks for results.
+/// Mirrors `multiprocessing.pool.IMapIterator`. The range is read in the thread that asks for
+/// results.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/core.hpp>
@@ -44,7 +45,8 @@ struct ImapPlan {
 };
 
 /// A lazy job whose items give `R`.
-/// \safety One thread asks for results. The engine's threads settle chunks, and a thread that joins the pool
+/// \safety One thread asks for results. The engine's threads settle chunks, and a thread that joins
+/// the pool
 ///     may take the input that is left.
 template <class R>
 class ImapState : public LazyJob {
@@ -120,8 +122,7 @@ class ImapState : public LazyJob {
 
 /// `imap` of a function over a range.
 template <Passing P, bool Star, class F, class View>
-class ImapJob final
-    : public ImapState<item_result_t<Star, false, F, range_item_t<View>>> {
+class ImapJob final : public ImapState<item_result_t<Star, false, F, range_item_t<View>>> {
     using Item = range_item_t<View>;
     using R = item_result_t<Star, false, F, Item>;
     using Base = ImapState<R>;
@@ -153,9 +154,7 @@ class ImapJob final
         if constexpr (P == Passing::bytes) {
             try {
                 this->settle(chunk, load_results<R, true>(results, this->chunk_size(chunk)));
-            } catch (...) {
-                this->failed(chunk, 0, std::current_exception());
-            }
+            } catch (...) { this->failed(chunk, 0, std::current_exception()); }
         }
     }
 
@@ -163,13 +162,11 @@ class ImapJob final
         if constexpr (P == Passing::here) {
             try {
                 ItemList<Item> items = items_of(chunk);
-                auto results = run_items<Star, false, R, true>(function_, items.data(), items.size(),
-                                                               nullptr);
+                auto results =
+                    run_items<Star, false, R, true>(function_, items.data(), items.size(), nullptr);
                 items.clear();
                 this->settle(chunk, std::move(results));
-            } catch (...) {
-                this->failed(chunk, 0, task_error_here());
-            }
+            } catch (...) { this->failed(chunk, 0, task_error_here()); }
         }
     }
 
@@ -187,12 +184,12 @@ class ImapJob final
         bool ended = false;
     };
 
-    // Takes the items out of the chunk, so that whoever settles it in the meantime does not destroy them.
+    // Takes the items out of the chunk, so that whoever settles it in the meantime does not destroy
+    // them.
     ItemList<Item> items_of(std::size_t number) {
         ItemList<Item> items;
-        this->with_chunk(number, [&](Chunk& chunk) {
-            items = std::move(static_cast<ItemChunk&>(chunk).items);
-        });
+        this->with_chunk(
+            number, [&](Chunk& chunk) { items = std::move(static_cast<ItemChunk&>(chunk).items); });
         return items;
     }
 
@@ -224,16 +221,16 @@ class ImapJob final
 
 /// What `imap` and `imap_unordered` give: an input range of results, each as soon as it can be had.
 ///
-/// An error of a task is thrown in the place of its result, and the next call gives the next result. Dropping
-/// it takes back what has not begun.
-/// \safety one thread at a time. Of the input range not more is taken than the call of `imap` allows ahead.
+/// An error of a task is thrown in the place of its result, and the next call gives the next
+/// result. Dropping it takes back what has not begun. \safety one thread at a time. Of the input
+/// range not more is taken than the call of `imap` allows ahead.
 template <class R, bool Outcomes = false>
 class ImapResult {
     using State = detail::ImapState<R>;
 
   public:
-    using value_type = std::conditional_t<
-        Outcomes, Outcome<R>, std::conditional_t<std::is_void_v<R>, std::monostate, R>>;
+    using value_type = std::conditional_t<Outcomes, Outcome<R>,
+                                          std::conditional_t<std::is_void_v<R>, std::monostate, R>>;
 
     explicit ImapResult(std::shared_ptr<State> state) : state_(std::move(state)) {}
     ImapResult(ImapResult&&) noexcept = default;
@@ -248,8 +245,10 @@ class ImapResult {
     ~ImapResult() { drop(); }
 
     /// Returns the next result.
-    /// \throws TimeoutError when it is not there in time, and it can be tried again; StopIteration after
-    ///     the last; what the task threw; what the input range threw, after all results before that.
+    /// \throws TimeoutError when it is not there in time, and it can be tried again; StopIteration
+    /// after
+    ///     the last; what the task threw; what the input range threw, after all results before
+    ///     that.
     auto next(Timeout timeout = forever) {
         std::optional<Outcome<R>> outcome = state_->next(timeout);
         if (!outcome) { throw StopIteration(); }
@@ -276,9 +275,7 @@ class ImapResult {
             return *this;
         }
         void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) {
-            return it.at_end();
-        }
+        friend bool operator==(const iterator& it, std::default_sentinel_t) { return it.at_end(); }
 
       private:
         bool at_end() const { return !results_->item_.has_value(); }
@@ -380,7 +377,8 @@ void ImapState<R>::refill(bool all) {
         const std::scoped_lock input(input_mutex_);
         if (input_ended_) { return; }
         const auto has_room = [&] {
-            return items_taken_ - items_given_.load(std::memory_order_relaxed) + plan_.chunk_length <=
+            return items_taken_ - items_given_.load(std::memory_order_relaxed) +
+                       plan_.chunk_length <=
                    plan_.ahead;
         };
         while (!abandoned_ && (all || has_room())) {

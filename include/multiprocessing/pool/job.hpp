@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What all jobs of the front have in common, without their types: who waits, what is settled, whom to
-/// call when all is there, and what to say when nobody looked at a failure.
+/// What all jobs of the front have in common, without their types: who waits, what is settled, whom
+/// to call when all is there, and what to say when nobody looked at a failure.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/fork.hpp>
@@ -36,8 +36,8 @@ class Owner {
     /// \throws AssertionError in any other process.
     void check(const char* what) const {
         if (is_here()) { return; }
-        throw AssertionError(
-            fmt::format("this {} belongs to process {}, and this is process {}", what, pid_, ::getpid()));
+        throw AssertionError(fmt::format("this {} belongs to process {}, and this is process {}",
+                                         what, pid_, ::getpid()));
     }
 
   private:
@@ -98,7 +98,8 @@ class Callback {
     virtual bool is_last() const noexcept { return false; }
 };
 
-/// A job that ends with one result or one error, once all of its chunks have been settled: `apply`, `map`.
+/// A job that ends with one result or one error, once all of its chunks have been settled: `apply`,
+/// `map`.
 class ResultJob : public JobBase {
   public:
     ~ResultJob() override;
@@ -106,8 +107,8 @@ class ResultJob : public JobBase {
     bool done() const noexcept { return done_.load(std::memory_order_acquire); }
     /// Waits for the end; false when the deadline came first.
     bool wait(const Deadline& deadline);
-    /// Waits for the end, and until no thread uses the callable and the arguments any more: a pool that is
-    /// terminated cannot stop a running thread, and these may be the caller's own.
+    /// Waits for the end, and until no thread uses the callable and the arguments any more: a pool
+    /// that is terminated cannot stop a running thread, and these may be the caller's own.
     void wait_until_unused();
 
     /// Returns the error of a job that is done; null when it has a value.
@@ -115,7 +116,8 @@ class ResultJob : public JobBase {
     /// Somebody knows of the error, or will.
     void set_observed() noexcept { observed_.store(true, std::memory_order_relaxed); }
 
-    /// Calls `callback` before waiters see the result; at once, in the calling thread, when they do.
+    /// Calls `callback` before waiters see the result; at once, in the calling thread, when they
+    /// do.
     void add_callback(std::unique_ptr<Callback> callback);
 
     bool cancel();
@@ -123,7 +125,8 @@ class ResultJob : public JobBase {
     Progress progress() const;
     void set_name(std::string name) { name_ = std::move(name); }
 
-    /// Tells whether the caller is where the result may be read already: after the end or in a callback.
+    /// Tells whether the caller is where the result may be read already: after the end or in a
+    /// callback.
     bool readable_here() const noexcept {
         return done() || settler_.load(std::memory_order_relaxed) == std::this_thread::get_id();
     }
@@ -142,8 +145,11 @@ class ResultJob : public JobBase {
   protected:
     ResultJob(std::shared_ptr<Engine> engine, Passing passing, std::size_t items,
               std::size_t chunk_length)
-        : JobBase(std::move(engine), passing), item_count_(items), chunk_length_(chunk_length),
-          settled_((items + chunk_length - 1) / chunk_length, 0), remaining_(settled_.size()) {}
+        : JobBase(std::move(engine), passing),
+          item_count_(items),
+          chunk_length_(chunk_length),
+          settled_((items + chunk_length - 1) / chunk_length, 0),
+          remaining_(settled_.size()) {}
 
     /// Begins a chunk in this process; false when it was settled meanwhile and must not run.
     bool begin_here(std::size_t chunk) noexcept;
@@ -151,13 +157,16 @@ class ResultJob : public JobBase {
     void end_here() noexcept;
     /// Claims the right to settle the chunk; false when somebody else has it.
     bool claim(std::size_t chunk) noexcept;
-    /// The chunk whose settling was claimed has an error (or none): the first one becomes the job's.
+    /// The chunk whose settling was claimed has an error (or none): the first one becomes the
+    /// job's.
     void settle(std::size_t chunk, std::exception_ptr error) noexcept;
 
     /// Puts the result together from those of the chunks; by whoever settled the last one.
     virtual void assemble() = 0;
     /// Keeps the error where the result wants it, an outcome say, and returns what is the job's.
-    virtual std::exception_ptr absorb(std::size_t /*chunk*/, std::exception_ptr error) { return error; }
+    virtual std::exception_ptr absorb(std::size_t /*chunk*/, std::exception_ptr error) {
+        return error;
+    }
 
   private:
     void finish() noexcept;
@@ -167,19 +176,20 @@ class ResultJob : public JobBase {
 
     const std::size_t item_count_;
     const std::size_t chunk_length_;
-    std::vector<std::uint8_t> settled_;        // under `mutex_`: 1 once somebody settles the chunk
-    std::size_t remaining_;                    // under `mutex_`: chunks whose settling has not ended
+    std::vector<std::uint8_t> settled_;  // under `mutex_`: 1 once somebody settles the chunk
+    std::size_t remaining_;              // under `mutex_`: chunks whose settling has not ended
     std::atomic<std::size_t> items_done_{0};
-    std::size_t running_here_ = 0;             // under `mutex_`: between `begin_here` and `end_here`
-    bool releasing_ = false;                   // under `mutex_`: somebody releases the arguments
-    std::atomic<bool> unused_{false};          // set under `mutex_`: the arguments are released
-    std::exception_ptr error_;                 // under `mutex_` until the last chunk, then the settler's,
-                                               // and constant once `done_`
+    std::size_t running_here_ = 0;     // under `mutex_`: between `begin_here` and `end_here`
+    bool releasing_ = false;           // under `mutex_`: somebody releases the arguments
+    std::atomic<bool> unused_{false};  // set under `mutex_`: the arguments are released
+    std::exception_ptr error_;         // under `mutex_` until the last chunk, then the settler's,
+                                       // and constant once `done_`
     std::vector<std::unique_ptr<Callback>> callbacks_;  // under `mutex_`; taken by the settler
-    std::atomic<std::thread::id> settler_{};   // who puts the result together and calls the callbacks
-    std::atomic<bool> done_{false};            // set under `mutex_`
+    std::atomic<std::thread::id>
+        settler_{};                  // who puts the result together and calls the callbacks
+    std::atomic<bool> done_{false};  // set under `mutex_`
     std::atomic<bool> observed_{false};
-    std::string name_;                         // set before it is submitted
+    std::string name_;  // set before it is submitted
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -216,15 +226,14 @@ inline void ResultJob::report_unobserved() const noexcept {
             std::rethrow_exception(error_);
         } catch (const CancelledError&) {
             return;  // somebody wanted it
-        } catch (...) {
-            text = describe_exception(error_);
-        }
+        } catch (...) { text = describe_exception(error_); }
         // One line: the report of a nested exception has several.
         text.erase(0, text.find_first_not_of(' '));
         while (!text.empty() && text.back() == '\n') { text.pop_back(); }
         std::replace(text.begin(), text.end(), '\n', ' ');
-        os::write_to_stderr(fmt::format("multiprocessing: a task{}{} failed and nobody asked for its result: {}\n",
-                                    name_.empty() ? "" : " ", name_, text));
+        os::write_to_stderr(
+            fmt::format("multiprocessing: a task{}{} failed and nobody asked for its result: {}\n",
+                        name_.empty() ? "" : " ", name_, text));
     } catch (const std::exception&) {
         // No memory for the text; there is nobody to tell of it.
     }
@@ -251,9 +260,7 @@ inline bool ResultJob::cancelled() const {
     if (!done() || !error_) { return false; }
     try {
         std::rethrow_exception(error_);
-    } catch (const CancelledError&) {
-        return true;
-    } catch (...) {
+    } catch (const CancelledError&) { return true; } catch (...) {
         return false;
     }
 }
@@ -307,9 +314,7 @@ inline void ResultJob::failed(std::size_t chunk, std::size_t, std::exception_ptr
     if (!claim(chunk)) { return; }
     try {
         error = absorb(chunk, std::move(error));
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     settle(chunk, std::move(error));
 }
 
@@ -319,9 +324,7 @@ inline void ResultJob::finish() noexcept {
     if (!error_) {
         try {
             assemble();
-        } catch (...) {
-            error_ = std::current_exception();
-        }
+        } catch (...) { error_ = std::current_exception(); }
     }
     std::vector<std::unique_ptr<Callback>> last;
     for (;;) {
@@ -356,10 +359,10 @@ inline void ResultJob::run_reporting(Callback& callback) noexcept {
     try {
         callback.run(*this);
     } catch (...) {
-        // The result has been seen and cannot become an error any more. It does not reach the caller of
-        // `then` either: whether it did would depend on how fast the task was.
+        // The result has been seen and cannot become an error any more. It does not reach the
+        // caller of `then` either: whether it did would depend on how fast the task was.
         os::write_to_stderr("multiprocessing: a callback of a result failed:\n" +
-                        describe_exception(std::current_exception()));
+                            describe_exception(std::current_exception()));
     }
 }
 

@@ -61,15 +61,19 @@ class MapJob final
     MapJob(std::shared_ptr<Engine> engine, G&& function, T* items, std::size_t count,
            std::size_t chunk_length)
         : ResultState<Whole>(std::move(engine), K.passing, count, chunk_length),
-          function_(std::forward<G>(function)), items_(items), results_(this->chunk_count()) {}
+          function_(std::forward<G>(function)),
+          items_(items),
+          results_(this->chunk_count()) {}
 
     /// Over items of its own.
     template <class G>
     MapJob(std::shared_ptr<Engine> engine, G&& function, ItemList<std::remove_const_t<T>> items,
            std::size_t chunk_length)
         : ResultState<Whole>(std::move(engine), K.passing, items.size(), chunk_length),
-          function_(std::forward<G>(function)), own_items_(std::move(items)),
-          items_(own_items_.data()), results_(this->chunk_count()) {}
+          function_(std::forward<G>(function)),
+          own_items_(std::move(items)),
+          items_(own_items_.data()),
+          results_(this->chunk_count()) {}
 
     RunFunction code() const override {
         if constexpr (K.passing == Passing::bytes) {
@@ -83,7 +87,8 @@ class MapJob final
 
     void encode(std::size_t chunk, Writer& out) override {
         if constexpr (K.passing == Passing::bytes) {
-            Code::encode(out, *function_, items_ + this->first_item(chunk), this->chunk_size(chunk));
+            Code::encode(out, *function_, items_ + this->first_item(chunk),
+                         this->chunk_size(chunk));
         } else if constexpr (by_address) {
             out.raw(this);
             out.raw(chunk);
@@ -96,9 +101,7 @@ class MapJob final
             std::exception_ptr error;
             try {
                 results_[chunk] = load_results<R, K.outcomes>(results, this->chunk_size(chunk));
-            } catch (...) {
-                error = absorb(chunk, std::current_exception());
-            }
+            } catch (...) { error = absorb(chunk, std::current_exception()); }
             this->settle(chunk, error);
         }
     }
@@ -110,9 +113,7 @@ class MapJob final
             Results results;
             try {
                 results = run(chunk, nullptr);
-            } catch (...) {
-                error = task_error_here();
-            }
+            } catch (...) { error = task_error_here(); }
             this->end_here();
             if (!this->claim(chunk)) { return; }
             if (error) {
@@ -148,11 +149,11 @@ class MapJob final
             try {
                 auto& results = results_[chunk];
                 results.clear();
-                for (std::size_t i = this->chunk_size(chunk); i > 0; --i) { results.emplace_back(error); }
+                for (std::size_t i = this->chunk_size(chunk); i > 0; --i) {
+                    results.emplace_back(error);
+                }
                 return nullptr;
-            } catch (...) {
-                return std::current_exception();
-            }
+            } catch (...) { return std::current_exception(); }
         } else {
             static_cast<void>(chunk);
             return error;

@@ -26,11 +26,11 @@ namespace multiprocessing {
 
 /// How a pool is made.
 struct PoolOptions {
-    int processes = 0;                     ///< how many workers; 0: `process_cpu_count()`
+    int processes = 0;                       ///< how many workers; 0: `process_cpu_count()`
     std::function<void()> initializer = {};  ///< runs in each worker before its first task
-    int maxtasksperchild = 0;              ///< a worker is replaced after so many chunks; 0: never
-    std::string name = {};                 ///< what its workers are called; "" for a name of ours
-    std::uint64_t max_memory = 0;          ///< bytes that a worker may hold; 0: no bound
+    int maxtasksperchild = 0;      ///< a worker is replaced after so many chunks; 0: never
+    std::string name = {};         ///< what its workers are called; "" for a name of ours
+    std::uint64_t max_memory = 0;  ///< bytes that a worker may hold; 0: no bound
 };
 
 /// How one task is run.
@@ -74,7 +74,8 @@ namespace detail {
 /// Throws for what is wrong or what this version cannot do.
 inline void check_options(const PoolOptions& options) {
     if (options.processes < 0) {
-        throw ValueError(fmt::format("a pool of {} processes; 0 stands for the default", options.processes));
+        throw ValueError(
+            fmt::format("a pool of {} processes; 0 stands for the default", options.processes));
     }
     if (options.maxtasksperchild < 0) {
         throw ValueError(fmt::format("maxtasksperchild is {}", options.maxtasksperchild));
@@ -88,7 +89,9 @@ inline void check_limits(Timeout timeout, int retries) {
     if (retries != 0) { refuse_option("retries"); }
 }
 
-inline void check_options(const TaskOptions& options) { check_limits(options.timeout, options.retries); }
+inline void check_options(const TaskOptions& options) {
+    check_limits(options.timeout, options.retries);
+}
 
 inline void check_options(const MapOptions& options) {
     check_limits(options.timeout, options.retries);

@@ -43,7 +43,8 @@ class Outcome {
     }
     template <class U>
     R value_or(U&& otherwise) && {
-        return has_value() ? std::get<0>(std::move(held_)) : static_cast<R>(std::forward<U>(otherwise));
+        return has_value() ? std::get<0>(std::move(held_))
+                           : static_cast<R>(std::forward<U>(otherwise));
     }
 
     /// Returns the error, null when there is a value.

@@ -269,9 +269,11 @@ inline std::size_t ProcessPool::cancel(Job& job) {
         table_.tasks.for_each([&](std::span<std::byte> record) {
             TaskHeader header;
             std::memcpy(&header, record.data(), sizeof header);
+            // Those that were taken back before may have left the list already.
+            if (header.taken_back != 0) { return; }
             Outstanding& task =
                 outstanding_[static_cast<std::size_t>(header.sequence - first_outstanding_)];
-            if (task.job.get() != &job || header.taken_back != 0) { return; }
+            if (task.job.get() != &job) { return; }
             header.taken_back = 1;
             std::memcpy(record.data(), &header, sizeof header);
             taken.push_back(std::exchange(task, {}));

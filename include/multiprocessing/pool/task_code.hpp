@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What crosses to a worker process and back: arguments and results as bytes, and the functions that run
-/// on them there.
+/// What crosses to a worker process and back: arguments and results as bytes, and the functions
+/// that run on them there.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/chunks.hpp>
@@ -58,20 +58,18 @@ inline std::exception_ptr task_error_here() {
     } catch (const SystemExit& exit) {
         return std::make_exception_ptr(
             ProcessError(fmt::format("the task ended itself with exit code {}", exit.code())));
-    } catch (...) {
-        return std::current_exception();
-    }
+    } catch (...) { return std::current_exception(); }
 }
 
 /// Writes the error of an item. A template, since what it uses is compiled only where it is needed.
 template <class Known = KnownExceptions>
 void save_task_error(Writer& out, const std::exception_ptr& error) {
-    save_exception<Known>(out, error,
-                          Origin{.pid = ::getpid(), .process_name = LocalProcess::instance().name()});
+    save_exception<Known>(
+        out, error, Origin{.pid = ::getpid(), .process_name = LocalProcess::instance().name()});
 }
 
-/// Runs items and gives what comes of each to `take`, up to the first error, which leaves the function; or
-/// all of them, where outcomes are wanted.
+/// Runs items and gives what comes of each to `take`, up to the first error, which leaves the
+/// function; or all of them, where outcomes are wanted.
 template <class R, bool Outcomes, class Call, class Take>
 void run_item(Call&& call, Take&& take) {
     if constexpr (!Outcomes) {
@@ -85,9 +83,7 @@ void run_item(Call&& call, Take&& take) {
             Box<R> box;
             box.fill(call);
             take(std::move(box).outcome());
-        } catch (const SystemExit&) {
-            throw;
-        } catch (...) {
+        } catch (const SystemExit&) { throw; } catch (...) {
             take(Outcome<R>(std::current_exception()));
         }
     }
@@ -113,8 +109,8 @@ void save_results(Writer& out, chunk_results_t<R, Outcomes>& results) {
     } else if constexpr (!Outcomes) {
         save(out, results);
     } else {
-        // A writer that failed can only begin anew; a value that cannot be written has become an error then,
-        // and does not fail again.
+        // A writer that failed can only begin anew; a value that cannot be written has become an
+        // error then, and does not fail again.
         for (bool written = false; !written;) {
             written = true;
             out.clear();
@@ -148,8 +144,8 @@ chunk_results_t<R, Outcomes> load_results(Reader& in, std::size_t count) {
             } else if constexpr (std::is_void_v<R>) {
                 results.emplace_back();
             } else {
-                // What cannot be read costs this item and, since nobody knows where the next one begins, those
-                // behind it.
+                // What cannot be read costs this item and, since nobody knows where the next one
+                // begins, those behind it.
                 results.emplace_back(load<R>(in));
             }
         }
@@ -221,7 +217,8 @@ struct ChunkCode {
                 }
             }
             run_item<R, Outcomes>(
-                [&]() -> decltype(auto) { return call_with_item<Star, false>(function, *item); }, take);
+                [&]() -> decltype(auto) { return call_with_item<Star, false>(function, *item); },
+                take);
         }
         save_results<R, Outcomes>(out, results);
     }
@@ -233,7 +230,8 @@ struct CallCode {
     static_assert(callable_with_copies<F, Args...>,
                   "multiprocessing: the function cannot be called with these arguments");
     using Arguments = std::tuple<Args...>;
-    using R = std::decay_t<decltype(invoke_with_copies(std::declval<F&>(), std::declval<Arguments&>()))>;
+    using R =
+        std::decay_t<decltype(invoke_with_copies(std::declval<F&>(), std::declval<Arguments&>()))>;
 
     static void encode(Writer& out, const F& function, const Arguments& arguments) {
         save_callable(out, function);

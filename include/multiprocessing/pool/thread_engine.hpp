@@ -94,7 +94,8 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew> {
     const PoolOptions options_;
     mutable std::mutex mutex_;            // guards what follows
     std::condition_variable work_there_;  // a chunk was added, or the phase changed
-    std::condition_variable progress_;    // a chunk was settled or a thread ended; for helpers and `join`
+    std::condition_variable
+        progress_;  // a chunk was settled or a thread ended; for helpers and `join`
     Phase phase_ = Phase::running;
     std::exception_ptr verdict_;  // of every task once the phase is broken or terminated
     std::deque<Pending> pending_;
@@ -113,7 +114,8 @@ void watch_end_of_program();
 
 class ThreadEngine final : public Engine {
   public:
-    explicit ThreadEngine(PoolOptions options) : crew_(std::make_shared<ThreadCrew>(std::move(options))) {
+    explicit ThreadEngine(PoolOptions options)
+        : crew_(std::make_shared<ThreadCrew>(std::move(options))) {
         crew_->start();
     }
     ~ThreadEngine() override { crew_->detach(); }
@@ -145,15 +147,18 @@ inline std::atomic<bool>& ending_flag() {
 inline bool program_is_ending() { return ending_flag().load(std::memory_order_relaxed); }
 
 inline void watch_end_of_program() {
-    // The thread-local objects of the thread that calls exit() go before all statics, those of the main
-    // thread at no other time.
+    // The thread-local objects of the thread that calls exit() go before all statics, those of the
+    // main thread at no other time.
     struct MainThreadEnd {
         ~MainThreadEnd() {
-            if (os::thread_id() == ::getpid()) { ending_flag().store(true, std::memory_order_relaxed); }
+            if (os::thread_id() == ::getpid()) {
+                ending_flag().store(true, std::memory_order_relaxed);
+            }
         }
     };
     static thread_local MainThreadEnd mark;
-    // For an exit() in another thread; before what was made static earlier, which is the best there is.
+    // For an exit() in another thread; before what was made static earlier, which is the best there
+    // is.
     static const bool registered = [] {
         os::on_exit([](int, void*) { ending_flag().store(true, std::memory_order_relaxed); });
         return true;
@@ -177,12 +182,13 @@ inline void ThreadCrew::start() {
     } catch (const std::system_error& error) {
         terminate();
         join();
-        throw OSError(error.code(), fmt::format("pthread_create({} threads of a pool)", places_.size()));
+        throw OSError(error.code(),
+                      fmt::format("pthread_create({} threads of a pool)", places_.size()));
     }
 }
 
-// With the mutex held. The new thread first joins the one whose place it takes; when there is no new thread
-// to be had, `predecessor` is as it was.
+// With the mutex held. The new thread first joins the one whose place it takes; when there is no
+// new thread to be had, `predecessor` is as it was.
 inline void ThreadCrew::start_thread(std::size_t place, std::thread& predecessor) {
     // Signals are for the threads that the program made itself.
     sigset_t all;
@@ -247,9 +253,7 @@ inline bool ThreadCrew::initialize() {
         } catch (const SystemExit& exit) {
             error = std::make_exception_ptr(ProcessError(
                 fmt::format("the initializer ended itself with exit code {}", exit.code())));
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         bool broken = false;
         {
             const std::scoped_lock lock(mutex_);
@@ -265,7 +269,7 @@ inline bool ThreadCrew::initialize() {
             return false;
         }
         os::write_to_stderr("multiprocessing: the initializer of a pool's thread failed:\n" +
-                        describe_exception(error));
+                            describe_exception(error));
     }
 }
 
@@ -305,7 +309,8 @@ inline bool ThreadCrew::run_one(std::unique_lock<std::mutex>& lock, const Job* o
     return true;
 }
 
-inline void ThreadCrew::submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count) {
+inline void ThreadCrew::submit(const std::shared_ptr<Job>& job, std::size_t first,
+                               std::size_t count) {
     watch_end_of_program();
     {
         const std::scoped_lock lock(mutex_);
@@ -345,8 +350,8 @@ inline std::size_t ThreadCrew::cancel(Job& job) {
 
 inline bool ThreadCrew::wait(Job& job, Predicate there, const Deadline& deadline) {
     if (!is_one_of_us()) { return job.sleep_until(there, deadline); }
-    // A task waits for another one. It may be the only thread: it runs what it waits for itself. Not when it
-    // may wait for some time only, since a task that has begun cannot be left.
+    // A task waits for another one. It may be the only thread: it runs what it waits for itself.
+    // Not when it may wait for some time only, since a task that has begun cannot be left.
     std::unique_lock lock(mutex_);
     while (!there()) {
         if (deadline.is_infinite() && run_one(lock, &job)) { continue; }
@@ -377,10 +382,12 @@ inline void ThreadCrew::end(Phase phase, std::exception_ptr verdict) {
         phase_ = phase;
         verdict_ = verdict;
         pending.swap(pending_);
-        // A thread cannot be stopped; what it still brings finds its place taken. When it is the pool that is
-        // broken, those that got through finish what they have.
+        // A thread cannot be stopped; what it still brings finds its place taken. When it is the
+        // pool that is broken, those that got through finish what they have.
         if (phase == Phase::terminated) {
-            for (const auto& each : running_) { running.emplace_back(each.job->shared_from_this(), each.chunk); }
+            for (const auto& each : running_) {
+                running.emplace_back(each.job->shared_from_this(), each.chunk);
+            }
         }
         work_there_.notify_all();
     }
@@ -395,7 +402,9 @@ inline void ThreadCrew::end(Phase phase, std::exception_ptr verdict) {
 }
 
 inline void ThreadCrew::join() {
-    if (is_one_of_us()) { throw AssertionError("a pool cannot be joined by one of its own threads"); }
+    if (is_one_of_us()) {
+        throw AssertionError("a pool cannot be joined by one of its own threads");
+    }
     std::vector<std::thread> threads;
     {
         std::unique_lock lock(mutex_);

@@ -7,8 +7,9 @@
 ///     mp::ThreadPool pool(4);
 ///     auto pages = pool.map([&](const Url& url) { return client.fetch(url); }, urls);
 ///
-/// Mirrors `multiprocessing.pool.ThreadPool` and `multiprocessing.dummy.Pool`. Nothing is sent: functions may
-/// capture, and values be of any type. A task that blocks, blocks its thread; nothing can end it.
+/// Mirrors `multiprocessing.pool.ThreadPool` and `multiprocessing.dummy.Pool`. Nothing is sent:
+/// functions may capture, and values be of any type. A task that blocks, blocks its thread; nothing
+/// can end it.
 
 #include <multiprocessing/pool/basic_pool.hpp>
 #include <multiprocessing/pool/thread_engine.hpp>
@@ -18,7 +19,8 @@
 namespace multiprocessing {
 
 /// A pool of threads; its members are `BasicPool`'s.
-/// \safety as `BasicPool`. A task may wait for another one of its own pool: it then runs that one itself.
+/// \safety as `BasicPool`. A task may wait for another one of its own pool: it then runs that one
+/// itself.
 class ThreadPool : public BasicPool<detail::ThreadEngine, detail::Passing::here> {
   public:
     /// Starts so many threads; 0: `process_cpu_count()`. \throws ValueError when negative.

@@ -4,8 +4,8 @@
 /// \file
 /// Text that streams hold in memory, around a fork.
 ///
-/// `fork` copies the buffers too. What the parent had not written yet must not come out of both, and
-/// what it had read ahead is not the child's to read again.
+/// `fork` copies the buffers too. What the parent had not written yet must not come out of both,
+/// and what it had read ahead is not the child's to read again.
 
 #include <stdio_ext.h>
 
@@ -16,11 +16,12 @@
 
 namespace multiprocessing::detail {
 
-/// Writes what stdout, stderr and the standard C++ streams hold; a closed or broken stream is no error.
+/// Writes what stdout, stderr and the standard C++ streams hold; a closed or broken stream is no
+/// error.
 void flush_standard_streams() noexcept;
 
-/// In the child of a fork: drops the text that the parent's stdio streams had not written yet, and what
-/// had been read ahead from standard input. The parent still has, and writes, its own.
+/// In the child of a fork: drops the text that the parent's stdio streams had not written yet, and
+/// what had been read ahead from standard input. The parent still has, and writes, its own.
 void drop_inherited_text() noexcept;
 
 // -------------------------------------------------------------------------------------------------
@@ -39,12 +40,13 @@ inline void flush_standard_streams() noexcept {
 }
 
 inline void drop_inherited_text() noexcept {
-    // Flushing them all before the fork is no way out: fflush(nullptr) waits for each stream's lock, and
-    // a thread that reads standard input holds that until somebody types a line.
+    // Flushing them all before the fork is no way out: fflush(nullptr) waits for each stream's
+    // lock, and a thread that reads standard input holds that until somebody types a line.
 #if defined(__GLIBC__)
     // Every stream leads to the one opened before it, so the newest leads to all.
     const std::unique_ptr<FILE, int (*)(FILE*)> newest(::fmemopen(nullptr, 1, "r"), &std::fclose);
-    for (FILE* stream = newest ? newest->_chain : nullptr; stream != nullptr; stream = stream->_chain) {
+    for (FILE* stream = newest ? newest->_chain : nullptr; stream != nullptr;
+         stream = stream->_chain) {
         // A stream without a descriptor writes to this process's own memory.
         if (::fileno(stream) >= 0 && ::__fpending(stream) > 0) { ::__fpurge(stream); }
     }

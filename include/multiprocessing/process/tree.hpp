@@ -24,9 +24,9 @@ namespace multiprocessing::detail {
 /// Ends a process and whatever descends from it, found by the kernel's parent numbers and, where an
 /// ancestor is gone and the kernel has given its children to init, by the family's registry.
 ///
-/// Every process is held by a pidfd before it is seen to be a descendant, so no signal goes to one that
-/// has got a dead one's number. A descendant that neither the kernel nor the registry can connect (made
-/// by a foreign program whose parent has ended before we looked) is not found.
+/// Every process is held by a pidfd before it is seen to be a descendant, so no signal goes to one
+/// that has got a dead one's number. A descendant that neither the kernel nor the registry can
+/// connect (made by a foreign program whose parent has ended before we looked) is not found.
 class ProcessTree {
   public:
     /// The tree below a process: its number unless that has been reaped, its place in the family if
@@ -117,8 +117,8 @@ class ProcessTree {
             const bool descends = relatives_.contains(Family::parent(id));
             if (!pid || (!known && !descends && !members_.contains(*pid))) { return; }
             const bool alive = !Family::has_ended(id);
-            // The dead connect their children to us; the living are worth a signal as well. One that
-            // lives before and after its descriptor is opened is whom that names.
+            // The dead connect their children to us; the living are worth a signal as well. One
+            // that lives before and after its descriptor is opened is whom that names.
             if (!known && (descends || alive)) { found = relatives_.insert(id).second; }
             if (alive && add(*pid, [&](const os::UniqueFd&) { return !Family::has_ended(id); })) {
                 found = true;

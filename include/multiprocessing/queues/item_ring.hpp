@@ -4,9 +4,9 @@
 /// \file
 /// A ring of values: what the queues have in common.
 ///
-/// A value whose type runs no user code is serialised straight into the ring and deserialised straight
-/// out of it, under the guard. Any other goes by way of a buffer, outside the guard: user code may
-/// take its time, use queues itself, and throw.
+/// A value whose type runs no user code is serialised straight into the ring and deserialised
+/// straight out of it, under the guard. Any other goes by way of a buffer, outside the guard: user
+/// code may take its time, use queues itself, and throw.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize.hpp>
@@ -101,10 +101,14 @@ class ItemRing {
 template <class T>
 bool ItemRing<T>::succeeded(RingStatus status) const {
     switch (status) {
-        case RingStatus::ok: return true;
-        case RingStatus::timed_out: return false;
-        case RingStatus::shut_down: throw ShutDown();
-        case RingStatus::closed: break;
+        case RingStatus::ok:
+            return true;
+        case RingStatus::timed_out:
+            return false;
+        case RingStatus::shut_down:
+            throw ShutDown();
+        case RingStatus::closed:
+            break;
     }
     refuse_closed();
 }
@@ -135,8 +139,8 @@ void ItemRing<T>::put_many(Range&& items) {
     check_open();
     using Item = std::remove_cvref_t<std::ranges::range_reference_t<Range>>;
     // Only where reaching the next item runs no user code either.
-    if constexpr (is_plain_v<T> && std::is_same_v<Item, T> && std::ranges::contiguous_range<Range> &&
-                  std::ranges::sized_range<Range>) {
+    if constexpr (is_plain_v<T> && std::is_same_v<Item, T> &&
+                  std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range>) {
         const T* const first = std::ranges::data(items);
         const auto size_of = [first](std::size_t i) { return saved_size(first[i]); };
         const auto write = [first](std::size_t i, std::span<std::byte> to) {
@@ -204,8 +208,8 @@ std::optional<T> ItemRing<T>::get_plain(Timeout timeout) {
         try {
             item.emplace(load_item(from));
         } catch (const SerializationError&) {
-            // Bytes that are no T are taken out all the same: they would be in everybody's way. After
-            // any other error, for want of memory say, the item stays.
+            // Bytes that are no T are taken out all the same: they would be in everybody's way.
+            // After any other error, for want of memory say, the item stays.
             error = std::current_exception();
         }
     };

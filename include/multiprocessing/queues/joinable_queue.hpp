@@ -34,8 +34,8 @@ class JoinableQueue : public Queue<T> {
         }
     }
 
-    /// Waits until every item that was put has been reported done; what a `shutdown(true)` discarded
-    /// counts as done.
+    /// Waits until every item that was put has been reported done; what a `shutdown(true)`
+    /// discarded counts as done.
     void join() const { this->items().ring().wait_finished(); }
     /// The same with a bound; false when it passed.
     bool join(Timeout timeout) const { return this->items().ring().wait_finished(timeout); }

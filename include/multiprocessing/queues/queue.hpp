@@ -10,8 +10,8 @@
 ///     fmt::print("{}\n", queue.get());
 ///     p.join();
 ///
-/// Mirrors `multiprocessing.Queue`. Other than there no thread feeds it: a `put` has happened when it
-/// returns, so `qsize` and `empty` are exact, and a process that ends waits for no reader.
+/// Mirrors `multiprocessing.Queue`. Other than there no thread feeds it: a `put` has happened when
+/// it returns, so `qsize` and `empty` are exact, and a process that ends waits for no reader.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/queues/item_ring.hpp>
@@ -19,6 +19,7 @@
 #include <multiprocessing/timeout.hpp>
 
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
@@ -30,11 +31,12 @@
 
 namespace multiprocessing {
 
-/// Passes values between processes, first in, first out (those of each producer, if there are several).
+/// Passes values between processes, first in, first out (those of each producer, if there are
+/// several).
 ///
-/// \safety a handle: a copy is the same queue, also in a child process. All members may be called by
-/// any thread of any process at any time. Whoever is killed costs the others nothing but the one item
-/// that he had in hand.
+/// \safety a handle: a copy is the same queue, also in a child process. All members may be called
+/// by any thread of any process at any time. Whoever is killed costs the others nothing but the one
+/// item that he had in hand.
 /// \cost one copy to put and one to get; no system call, unless one has to wait or somebody waits.
 /// \tparam T anything that can be sent; see serialize.hpp.
 template <class T>
@@ -51,7 +53,8 @@ class Queue {
 
     /// Adds an item; waits for a free place if there is none and `block` says so.
     /// \throws Full when there was none in time
-    /// \throws ValueError when this process has closed the queue; ShutDown when anybody has shut it down
+    /// \throws ValueError when this process has closed the queue; ShutDown when anybody has shut it
+    /// down
     /// \throws OSError when there is no memory. Whatever is thrown, the item was not added.
     void put(const T& item, bool block = true, Timeout timeout = forever) const {
         if (!ring_->put(item, block ? timeout : no_wait)) { throw Full(); }
@@ -70,14 +73,13 @@ class Queue {
     /// synchronise once. At an error the first ones may be in.
     template <std::ranges::input_range Range>
         requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
-    void put_many(Range&& items) const {
-        ring_->put_many(std::forward<Range>(items));
-    }
+    void put_many(Range&& items) const { ring_->put_many(std::forward<Range>(items)); }
     void put_many(std::initializer_list<T> items) const { ring_->put_many(items); }
 
     /// Takes the first item; waits for one if there is none and `block` says so.
     /// \throws Empty when there was none in time
-    /// \throws ValueError when this process has closed the queue; ShutDown when it is shut down and empty
+    /// \throws ValueError when this process has closed the queue; ShutDown when it is shut down and
+    /// empty
     /// \throws SerializationError when what was put is not a `T`; that item is gone
     T get(bool block = true, Timeout timeout = forever) const {
         return get(block ? timeout : Timeout(no_wait));
@@ -100,23 +102,25 @@ class Queue {
 
     /// Returns how many items there are; exact once puts and gets have returned.
     std::size_t qsize() const noexcept { return ring_->ring().size(); }
-    /// Tells whether there is none. \throws ValueError when it was closed, unless it was never used.
+    /// Tells whether there is none.
+    /// \throws ValueError when it was closed, unless it was never used.
     bool empty() const;
     bool full() const noexcept { return ring_->ring().full(); }
 
     /// Ends this process's use of the queue, through whichever handle. What was put stays.
     void close() const { ring_->ring().close(); }
-    /// Returns at once: nothing is left to be flushed. \throws AssertionError before `close()`.
+    /// Returns at once: nothing is left to be flushed.
+    /// \throws AssertionError before `close()`.
     void join_thread() const;
     /// Does nothing: nobody would be joined.
     void cancel_join_thread() const noexcept {}
 
-    /// Ends the queue for all processes: `put` throws `ShutDown`, and so does `get` once the queue is
-    /// empty; those that wait already are woken. `immediate` discards what is in it.
+    /// Ends the queue for all processes: `put` throws `ShutDown`, and so does `get` once the queue
+    /// is empty; those that wait already are woken. `immediate` discards what is in it.
     void shutdown(bool immediate = false) const { ring_->ring().shut_down(immediate); }
 
-    /// Returns a descriptor that is readable while an item can be had, or the queue is shut down; for
-    /// `wait`, `poll`, event loops. It may be readable for nothing until somebody has looked.
+    /// Returns a descriptor that is readable while an item can be had, or the queue is shut down;
+    /// for `wait`, `poll`, event loops. It may be readable for nothing until somebody has looked.
     /// \throws ValueError when it was closed
     int fileno() const {
         ring_->check_open();

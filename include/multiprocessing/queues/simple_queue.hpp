@@ -30,13 +30,16 @@ class SimpleQueue {
     SimpleQueue(const SimpleQueue&) = default;
     SimpleQueue& operator=(const SimpleQueue&) = default;
 
-    /// Adds an item. \throws ValueError when this process has closed the queue
+    /// Adds an item.
+    /// \throws ValueError when this process has closed the queue
     void put(const T& item) const { ring_->put(item, forever); }
 
-    /// Takes the first item; waits for one. \throws ValueError when this process has closed the queue
+    /// Takes the first item; waits for one.
+    /// \throws ValueError when this process has closed the queue
     T get() const { return std::move(*ring_->get(forever)); }
 
-    /// Tells whether there is none. \throws ValueError when this process has closed the queue
+    /// Tells whether there is none.
+    /// \throws ValueError when this process has closed the queue
     bool empty() const {
         ring_->check_open();
         return ring_->ring().empty();

@@ -179,14 +179,17 @@ class Reader {
     Reader(const Reader&) = delete;
     Reader& operator=(const Reader&) = delete;
 
-    /// Copies the next `size` bytes. \throws SerializationError when there are fewer.
+    /// Copies the next `size` bytes.
+    ///
+    /// \throws SerializationError when there are fewer
     void bytes(void* data, std::size_t size) {
         const auto there = take(size);
         if (size != 0) { std::memcpy(data, there.data(), size); }
     }
 
-    /// Returns the next `size` bytes where they are. \throws SerializationError when there are
-    /// fewer.
+    /// Returns the next `size` bytes where they are.
+    ///
+    /// \throws SerializationError when there are fewer
     std::span<const std::byte> take(std::size_t size) {
         if (size > remaining()) { refuse_bytes("they end too early"); }
         const std::byte* const first = cursor_;

@@ -11,11 +11,12 @@
 /// pointer by its address, a captureless lambda by its type. So both sides must be the same
 /// program.
 
+#include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/codec.hpp>
+#include <multiprocessing/serialize/reflect.hpp>
+#include <multiprocessing/serialize/sendable.hpp>
 #include <multiprocessing/serialize/std_types.hpp>
 
-#include <array>
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -28,7 +29,6 @@ namespace multiprocessing {
 
 /// A function object that is sent as the bytes that it is.
 template <class F>
-requires std::is_trivially_copyable_v<F>
 class ByValue {
   public:
     explicit ByValue(F function) : function_(std::move(function)) {}
@@ -54,8 +54,8 @@ class ByValue {
 /// them: a pointer or reference among them is sent as an address, which means something else
 /// elsewhere.
 template <class F>
-requires std::is_trivially_copyable_v<std::decay_t<F>> ByValue<std::decay_t<F>> by_value(
-    F&& function) {
+requires std::is_trivially_copyable_v<std::decay_t<F>>
+auto by_value(F&& function) -> ByValue<std::decay_t<F>> {
     return ByValue<std::decay_t<F>>(std::forward<F>(function));
 }
 
@@ -192,8 +192,8 @@ struct std_codec<ByValue<F>> : Codec {
     static consteval std::size_t min_size() { return sizeof(F); }
     static void save(Writer& out, const ByValue<F>& value) { out.raw(value.function()); }
     static ByValue<F> load(Reader& in) {
-        // Not std::bit_cast: g++ 12 forgets that a closure is trivially copyable as soon as somebody has
-        // asked whether it can be assigned.
+        // Not std::bit_cast: g++ 12 forgets that a closure is trivially copyable as soon as
+        // somebody has asked whether it can be assigned.
         union Place {
             Place() {}
             F function;
@@ -207,8 +207,7 @@ struct std_codec<ByValue<F>> : Codec {
 template <class F>
 struct CallablePart {};
 
-template <class F>
-requires sendable_callable<F>
+template <sendable_callable F>
 struct std_codec<CallablePart<F>> : Codec {
     static constexpr std::uint64_t tag = hash_mix(make_tag("callable"), hash_text(type_name<F>()));
     static consteval bool user_code() { return !is_plain_callable<F>; }

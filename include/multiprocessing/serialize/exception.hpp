@@ -20,6 +20,8 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/codec.hpp>
+#include <multiprocessing/serialize/reflect.hpp>
+#include <multiprocessing/serialize/sendable.hpp>
 #include <multiprocessing/serialize/std_types.hpp>
 
 #include <cxxabi.h>
@@ -53,7 +55,9 @@ namespace multiprocessing {
 
 /// Lets exceptions of type `E` arrive as `E`. They are sent whole if `E` can be sent, else made
 /// anew from `what()`. Both processes must have registered it; a `final` class cannot be derived
-/// from, and arrives as its nearest standard base. \safety any thread, any number of times.
+/// from, and arrives as its nearest standard base.
+///
+/// \safety any thread, any number of times.
 template <class E>
 void register_exception();
 
@@ -83,8 +87,9 @@ template <class Known = KnownExceptions>
 void save_exception(Writer& out, const std::exception_ptr& error, const Origin& here);
 
 /// Returns the exception that was written, to be rethrown. (These are templates so that a program
-/// that does not use them does not pay for the compilation of some eighty classes.) \throws
-/// SerializationError when the bytes are none
+/// that does not use them does not pay for the compilation of some eighty classes.)
+///
+/// \throws SerializationError when the bytes are none
 template <class Known = KnownExceptions>
 std::exception_ptr load_exception(Reader& in);
 

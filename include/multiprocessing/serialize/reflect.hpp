@@ -41,8 +41,8 @@ constexpr std::string_view type_name() {
 /// The most members that an aggregate may have.
 inline constexpr std::size_t max_members = 64;
 
-/// Stands for a value of any type where one is needed to ask what compiles. The conversion is never run; it
-/// has a body because clang counts some of the questions as uses.
+/// Stands for a value of any type where one is needed to ask what compiles. The conversion is never
+/// run; it has a body because clang counts some of the questions as uses.
 struct Any {
     template <class T>
     operator T() const noexcept {
@@ -188,7 +188,7 @@ inline constexpr std::size_t member_count = count_members<T>();
 
 /// A class that can be taken apart.
 template <class T>
-concept reflectable = std::is_class_v<T> && std::is_aggregate_v<T> && (member_count<T> != no_count);
+concept reflectable = std::is_class_v<T> && std::is_aggregate_v<T> &&(member_count<T> != no_count);
 
 // clang-format off
 // The names of a structured binding: q full groups of eight, then r further ones.

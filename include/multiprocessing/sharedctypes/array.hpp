@@ -32,10 +32,19 @@
 
 namespace multiprocessing {
 
+namespace detail {
+
+/// A range of what can stand in an `Array` of `T`, other than such an array itself.
+template <class R, class T, class Array>
+concept copied_range =
+    std::ranges::input_range<R> && std::convertible_to<std::ranges::range_reference_t<R>, T> &&
+    !std::same_as<std::remove_cvref_t<R>, Array>;
+
+}  // namespace detail
+
 /// A handle to elements in shared memory, without a lock.
 /// \safety elements are plain memory: two threads or processes may use different ones at a time.
-/// Copies refer
-///         to the same elements.
+///         Copies refer to the same elements.
 template <class T>
 class RawArray {
   public:
@@ -43,16 +52,13 @@ class RawArray {
 
     /// Makes `size` elements of zeroed bytes.
     /// \throws ValueError when no memory could hold them (a negative size, say); OSError when there
-    /// is not
-    ///         enough.
+    ///         is not enough.
     explicit RawArray(std::size_t size) : cells_(size) { detail::check_shareable<T>(); }
     RawArray(std::initializer_list<T> values)
         : RawArray(std::span(values.begin(), values.size())) {}
     /// Makes as many elements as the range has, and copies them.
-    template <std::ranges::input_range R>
-    requires std::convertible_to<std::ranges::range_reference_t<R>, T> &&
-        (!std::same_as<std::remove_cvref_t<R>, RawArray>)explicit RawArray(R&& values)
-        : cells_(cells_of(values)) {}
+    template <detail::copied_range<T, RawArray> R>
+    explicit RawArray(R&& values) : cells_(cells_of(values)) {}
 
     std::size_t size() const noexcept { return cells_.size(); }
     bool empty() const noexcept { return size() == 0; }
@@ -67,7 +73,8 @@ class RawArray {
     /// \throws std::out_of_range
     T& at(std::size_t index) const { return data()[checked(index)]; }
 
-    /// Reads, writes one element: whole if it has 1, 2, 4 or 8 bytes. \throws std::out_of_range
+    /// Reads, writes one element: whole if it has 1, 2, 4 or 8 bytes.
+    /// \throws std::out_of_range
     T get(std::size_t index) const { return cells_.load(checked(index)); }
     void set(std::size_t index, const T& value) const { cells_.store(checked(index), value); }
     /// Returns a copy of `[first, last)`, or of what there is of it.
@@ -88,8 +95,9 @@ class RawArray {
 ///
 /// `get`, `set` and `slice` are one step under the lock; a process that dies in a `set` leaves the
 /// old or the new element. References and pointers to elements are what they are, without
-/// synchronisation: use `get_lock()`, or let each process work on its own part. \safety `get`,
-/// `set`, `slice`, `get_lock`: threads and processes. Copies refer to the same elements.
+/// synchronisation: use `get_lock()`, or let each process work on its own part.
+/// \safety `get`, `set`, `slice`, `get_lock`: threads and processes. Copies refer to the same
+///         elements.
 template <class T>
 class Array {
   public:
@@ -97,18 +105,17 @@ class Array {
 
     /// Makes `size` elements of zeroed bytes.
     /// \throws ValueError when no memory could hold them (a negative size, say); OSError when there
-    /// is not
-    ///         enough.
-    explicit Array(std::size_t size, bool lock = true)
-        : Array(RawArray<T>(size), make_lock(lock)) {}
+    ///         is not enough.
+    explicit Array(std::size_t size) : Array(size, true) {}
+    template <std::same_as<bool> Bool>
+    Array(std::size_t size, Bool lock) : Array(RawArray<T>(size), make_lock(lock)) {}
     /// Shares a lock that there is already.
     Array(std::size_t size, RLock lock) : Array(RawArray<T>(size), std::move(lock)) {}
     Array(std::initializer_list<T> values, bool lock = true)
         : Array(RawArray<T>(values), make_lock(lock)) {}
     /// Makes as many elements as the range has, and copies them.
-    template <std::ranges::input_range R>
-    requires std::convertible_to<std::ranges::range_reference_t<R>, T> &&
-        (!std::same_as<std::remove_cvref_t<R>, Array>)explicit Array(R&& values, bool lock = true)
+    template <detail::copied_range<T, Array> R>
+    explicit Array(R&& values, bool lock = true)
         : Array(RawArray<T>(std::forward<R>(values)), make_lock(lock)) {}
     /// Puts a lock around elements that there are already; see sharedctypes::synchronized.
     Array(RawArray<T> raw, std::optional<RLock> lock)
@@ -127,7 +134,8 @@ class Array {
     /// \throws std::out_of_range
     T& at(std::size_t index) const { return raw_.at(index); }
 
-    /// Reads, writes one element under the lock. \throws std::out_of_range
+    /// Reads, writes one element under the lock.
+    /// \throws std::out_of_range
     T get(std::size_t index) const;
     void set(std::size_t index, const T& value) const;
     /// Returns a copy, made under the lock, of `[first, last)`, or of what there is of it.

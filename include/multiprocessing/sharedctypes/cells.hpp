@@ -85,7 +85,7 @@ class Cells {
   public:
     /// Makes `count` elements of zeroed bytes.
     /// \throws ValueError when so many do not fit into an address space; OSError when there is no
-    /// space.
+    ///         space.
     explicit Cells(std::size_t count);
 
     T* data() const noexcept { return data_; }

@@ -16,6 +16,7 @@
 #include <multiprocessing/sharedctypes/value_operators.hpp>
 #include <multiprocessing/synchronize/rlock.hpp>
 
+#include <concepts>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -27,9 +28,10 @@ class Value;
 
 /// A handle to a `T` in shared memory, without a lock.
 ///
-/// Reads, writes and operators are atomic where `T` is a number, and reads and writes where it is
-/// of 1, 2, 4 or 8 bytes. Anything larger may be seen, or left by a death, half-written: that is
-/// what Value is for. \safety as said; copies refer to the same object.
+/// Reads and writes are atomic where `T` has 1, 2, 4 or 8 bytes, and operators where it is a number
+/// as well. Anything larger may be seen, or left by a death, half-written: that is what Value is
+/// for.
+/// \safety as said; copies refer to the same object.
 template <class T>
 class RawValue : public detail::ValueOperators<RawValue<T>, T> {
   public:
@@ -68,13 +70,17 @@ class RawValue : public detail::ValueOperators<RawValue<T>, T> {
 ///
 /// A process that dies in one leaves the old or the new value. One that dies while its program
 /// holds the lock leaves what it had written; `get_lock().previous_owner_died()` tells. Made with
-/// `lock == false` it is a RawValue, and `get_lock()` is AssertionError. \safety all members but
-/// `get_obj`: threads and processes. Copies refer to the same object and lock. \cost a pair of
-/// RLock operations.
+/// `lock == false` it is a RawValue, and `get_lock()` is AssertionError.
+/// \safety all members but `get_obj`: threads and processes. Copies refer to the same object and
+///         lock.
+/// \cost a pair of RLock operations.
 template <class T>
 class Value : public detail::ValueOperators<Value<T>, T> {
   public:
-    explicit Value(T value = {}, bool lock = true)
+    explicit Value(T value = {}) : Value(value, true) {}
+    /// (What is no lock is not taken for true.)
+    template <std::same_as<bool> Bool>
+    Value(T value, Bool lock)
         : raw_(value), lock_(lock ? std::optional<RLock>(std::in_place) : std::nullopt) {}
     /// Shares a lock that there is already.
     Value(T value, RLock lock) : raw_(value), lock_(std::move(lock)) {}

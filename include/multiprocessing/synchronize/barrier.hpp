@@ -30,19 +30,20 @@ namespace multiprocessing {
 /// It breaks, for everybody, when a wait times out, when the action throws, by `abort()`, and when
 /// a process that has once waited at it dies (by a signal or `_exit`; one that ends of its own
 /// accord has not died). A process that dies before it first waits is unknown to the barrier: give
-/// `wait` a timeout. \safety all members: threads and processes. Copies refer to the same barrier.
+/// `wait` a timeout.
+/// \safety all members: threads and processes. Copies refer to the same barrier.
 class Barrier {
   public:
     /// The action is run by one of the parties each time, before any is released. It belongs to the
     /// process and to the children that it forks. `timeout` is for every `wait()` that does not say
-    /// its own. \throws ValueError when `parties < 1`.
+    /// its own.
+    /// \throws ValueError when `parties < 1`.
     explicit Barrier(int parties, std::function<void()> action = {}, Timeout timeout = forever);
 
     /// Waits until all have arrived.
     /// \returns how many had arrived before: each of 0 .. parties - 1 to one of them.
     /// \throws BrokenBarrierError when the barrier is broken or reset; the timeout breaks it. To
-    /// the one
-    ///         that ran the action: what that threw.
+    ///         the one that ran the action: what that threw.
     int wait() const { return wait(timeout_); }
     int wait(Timeout timeout) const;
 

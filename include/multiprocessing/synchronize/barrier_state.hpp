@@ -42,7 +42,8 @@ class BarrierState {
     explicit BarrierState(std::uint32_t parties) : parties_(parties) {}
 
     /// Waits for the others; `action()` is run by the last one before anybody is released. Returns
-    /// how many had arrived before. \throws BrokenBarrierError; what the action throws.
+    /// how many had arrived before.
+    /// \throws BrokenBarrierError; what the action throws.
     template <class Action>
     std::uint32_t wait(Timeout timeout, bool has_action, Action action);
 

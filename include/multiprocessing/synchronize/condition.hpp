@@ -39,8 +39,8 @@ namespace multiprocessing {
 /// As with every condition, who has waited looks again: a `wait` may return true without a
 /// notification, when somebody died holding the lock, who may have changed what is waited for.
 /// \safety all members: threads and processes. Copies refer to the same condition and lock. At most
-/// 504
-///         threads wait at a time. A waiter's death costs nobody a notification and delays nobody.
+///         504 threads wait at a time. A waiter's death costs nobody a notification and delays
+///         nobody.
 class Condition : public detail::Lockable<Condition> {
   public:
     Condition() : Condition(RLock()) {}
@@ -55,10 +55,10 @@ class Condition : public detail::Lockable<Condition> {
     void release() const;
 
     /// Lets the lock go (all levels of an RLock), waits until notified, and gets the lock back as
-    /// `lock()` does, however long that takes. \returns false when the timeout passed first.
+    /// `lock()` does, however long that takes.
+    /// \returns false when the timeout passed first.
     /// \throws AssertionError when the caller does not own the lock; ProcessError when too many
-    /// wait;
-    ///         what `lock()` throws (the lock is then not held).
+    ///         wait; what `lock()` throws (the lock is then not held).
     bool wait(Timeout timeout = forever) const;
 
     /// Waits until `predicate()` is true, as often as that takes; the timeout is for the whole.
@@ -132,6 +132,7 @@ inline bool Condition::wait(Timeout timeout) const {
 
 template <class Predicate>
 bool Condition::wait_for(Predicate predicate, Timeout timeout) const {
+    require_owner("wait_for");
     bool holds = static_cast<bool>(predicate());
     if (holds) { return true; }
     const detail::Deadline deadline(timeout);

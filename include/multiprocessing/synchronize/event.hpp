@@ -60,8 +60,7 @@ class Event {
 
     /// Waits until the flag is set.
     /// \returns true when it is, or was at some time during the wait: who waits is released by a
-    /// `set()`
-    ///          also when `clear()` follows at once. False when the timeout passed.
+    ///         `set()` also when `clear()` follows at once. False when the timeout passed.
     bool wait(Timeout timeout = forever) const;
 
   private:

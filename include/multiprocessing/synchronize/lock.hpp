@@ -33,7 +33,8 @@ namespace multiprocessing {
 ///
 /// Belongs to nobody: any thread of any process may release it. A holder that has ended, in
 /// whatever way, does not hang the rest; see `OwnerDeath`. A holder that is stopped or slow is
-/// never taken for dead. \safety all members: threads and processes. Copies refer to the same lock.
+/// never taken for dead.
+/// \safety all members: threads and processes. Copies refer to the same lock.
 class Lock : public detail::Lockable<Lock> {
   public:
     Lock() : Lock(LockOptions{}) {}
@@ -42,8 +43,10 @@ class Lock : public detail::Lockable<Lock> {
 
     /// Waits until it is held, or not at all with `block == false`, which ignores the timeout.
     /// \returns false when it is not held; true when it is, and whether the holder before died
-    /// holding it. \throws OwnerDiedError when it is poisoned, without the lock; what a repair
-    /// function throws, likewise. \cost one atomic instruction when it is free.
+    ///         holding it.
+    /// \throws OwnerDiedError when it is poisoned, without the lock; what a repair function throws,
+    ///         likewise.
+    /// \cost one atomic instruction when it is free.
     LockResult acquire(bool block = true, Timeout timeout = forever) const;
     LockResult acquire(Timeout timeout) const { return acquire(true, timeout); }
     template <detail::bare_number Number>

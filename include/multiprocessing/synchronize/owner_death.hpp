@@ -4,8 +4,8 @@
 /// \file
 /// What becomes of a lock whose holder died.
 ///
-///     mp::Lock lock({.on_owner_death = mp::OwnerDeath::repair, .repair = [ledger] {
-///     ledger.rebuild(); }});
+///     mp::Lock lock({.on_owner_death = mp::OwnerDeath::repair,
+///                    .repair = [ledger] { ledger.rebuild(); }});
 ///
 /// Python has nothing of the kind: there everybody else waits for ever.
 

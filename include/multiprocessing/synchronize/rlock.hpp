@@ -52,7 +52,8 @@ static_assert(shared_layout<RLockState> && sizeof(RLockState) == 48);
 ///
 /// It is free when it has been released as often as it was acquired. What holds for a `Lock` whose
 /// holder died holds for this one; who takes it over owns it once, however often the dead one had
-/// it. \safety all members: threads and processes. Copies refer to the same lock.
+/// it.
+/// \safety all members: threads and processes. Copies refer to the same lock.
 class RLock : public detail::Lockable<RLock> {
   public:
     RLock() : RLock(LockOptions{}) {}
@@ -60,12 +61,12 @@ class RLock : public detail::Lockable<RLock> {
     explicit RLock(LockOptions options);
 
     /// Waits until this thread owns it, or not at all with `block == false`, which ignores the
-    /// timeout. \returns false when it does not; true when it does, and whether the owner before
-    /// died owning it
-    ///          (said to the first `acquire` of several nested ones).
+    /// timeout.
+    /// \returns false when it does not; true when it does, and whether the owner before died owning
+    ///         it (said to the first `acquire` of several nested ones).
     /// \throws OwnerDiedError when it is poisoned, without the lock; what a repair function throws,
-    /// likewise. \cost one atomic instruction when it is free, none when it is this thread's
-    /// already.
+    ///         likewise.
+    /// \cost one atomic instruction when it is free, none when it is this thread's already.
     LockResult acquire(bool block = true, Timeout timeout = forever) const;
     LockResult acquire(Timeout timeout) const { return acquire(true, timeout); }
     template <detail::bare_number Number>

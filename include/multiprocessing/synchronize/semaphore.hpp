@@ -39,16 +39,18 @@ struct SemaphoreOptions {
 /// took: those units were used up. One that dies (by a signal or `_exit`) gives them back, as many
 /// as bring the value to the initial one. More processes at a time than the initial value (at least
 /// 40, at most 4095) may hold units, but a unit taken when so many do already does not come back by
-/// a death. \safety all members: threads and processes. Copies refer to the same counter.
+/// a death.
+/// \safety all members: threads and processes. Copies refer to the same counter.
 class Semaphore : public detail::Lockable<Semaphore> {
   public:
     /// \throws OSError (EINVAL) when `value` is negative; ValueError when it is above
-    /// 2'147'483'647.
+    ///         2'147'483'647.
     explicit Semaphore(long long value = 1, SemaphoreOptions options = {})
         : Semaphore(value, options, /*bounded=*/false) {}
 
     /// Takes a unit, waiting until there is one, or not at all with `block == false`, which ignores
-    /// the timeout. \returns whether it was taken.
+    /// the timeout.
+    /// \returns whether it was taken.
     LockResult acquire(bool block = true, Timeout timeout = forever) const;
     LockResult acquire(Timeout timeout) const { return acquire(true, timeout); }
     template <detail::bare_number Number>
@@ -76,7 +78,7 @@ class Semaphore : public detail::Lockable<Semaphore> {
 class BoundedSemaphore : public Semaphore {
   public:
     /// \throws OSError (EINVAL) when `value` is negative; ValueError when it is above
-    /// 2'147'483'647.
+    ///         2'147'483'647.
     explicit BoundedSemaphore(long long value = 1, SemaphoreOptions options = {})
         : Semaphore(value, options, /*bounded=*/true) {}
 };

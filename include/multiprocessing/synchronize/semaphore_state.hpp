@@ -413,11 +413,18 @@ inline void SemaphoreState::release(std::int64_t n) {
 }
 
 inline std::int64_t SemaphoreState::value() {
-    // Nobody dead can have brought it to the initial value or above.
-    if (value_.load(std::memory_order_acquire) < initial_) { look_for_deaths(); }
-    // A death inside the guard may have left the derived word behind.
-    const auto section = enter();
-    return std::max<std::int64_t>(0, value_.load(std::memory_order_relaxed));
+    // By way of the guard: a death inside it leaves the derived word behind.
+    const auto read = [this] {
+        const auto section = enter();
+        return value_.load(std::memory_order_relaxed);
+    };
+    std::int64_t value = read();
+    // The dead can only bring it back to the initial one.
+    if (value < initial_) {
+        look_for_deaths();
+        value = read();
+    }
+    return std::max<std::int64_t>(0, value);
 }
 
 }  // namespace detail
