@@ -29,7 +29,7 @@ int main() {
 
     mp::Process forgotten({.daemon = true}, work, "daemon, not joined", 60'000ms);
     forgotten.start();
-    mp::Process ordinary(work, "no daemon, not joined", 300ms);
+    mp::Process ordinary(work, "no daemon, not joined", 1000ms);
     ordinary.start();
 
     fmt::print("main: the end of the program\n");

@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
     forgotten = Process(target=work, args=("daemon, not joined", 60), daemon=True)
     forgotten.start()
-    ordinary = Process(target=work, args=("no daemon, not joined", 0.3))
+    ordinary = Process(target=work, args=("no daemon, not joined", 1))
     ordinary.start()
 
     print("main: the end of the program", flush=True)

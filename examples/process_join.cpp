@@ -2,7 +2,7 @@
 
 // Start all, then join all: the children run at the same time. Joined one by one, they do not.
 //
-// Prints how long three children that sleep for 0.2 s take either way, and which way is faster.
+// Prints how long four children that sleep for 0.4 s take either way, and which way is faster.
 
 #include <multiprocessing.hpp>
 
@@ -15,10 +15,10 @@
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 
-void work() { std::this_thread::sleep_for(200ms); }
+void work() { std::this_thread::sleep_for(400ms); }
 
 void one_by_one() {
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 4; ++i) {
         mp::Process process(work);
         process.start();
         process.join();  // waits before the next one is started
@@ -27,7 +27,7 @@ void one_by_one() {
 
 void all_together() {
     std::vector<mp::Process> processes;
-    for (int i = 0; i < 3; ++i) { processes.emplace_back(work); }
+    for (int i = 0; i < 4; ++i) { processes.emplace_back(work); }
     for (mp::Process& process : processes) { process.start(); }
     for (mp::Process& process : processes) { process.join(); }
 }

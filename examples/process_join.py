@@ -1,6 +1,6 @@
 """Start all, then join all: the children run at the same time. Joined one by one, they do not.
 
-Prints how long three children that sleep for 0.2 s take either way, and which way is faster.
+Prints how long four children that sleep for 0.4 s take either way, and which way is faster.
 """
 
 import time
@@ -8,18 +8,18 @@ from multiprocessing import Process
 
 
 def work():
-    time.sleep(0.2)
+    time.sleep(0.4)
 
 
 def one_by_one():
-    for _ in range(3):
+    for _ in range(4):
         process = Process(target=work)
         process.start()
         process.join()  # waits before the next one is started
 
 
 def all_together():
-    processes = [Process(target=work) for _ in range(3)]
+    processes = [Process(target=work) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:

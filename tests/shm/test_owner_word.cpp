@@ -76,24 +76,33 @@ TEST_CASE(
     CHECK(word->release());
 }
 
-TEST_CASE("a release wakes who waits, at once and one after the other", "[shm]") {
+TEST_CASE("a release wakes who waits, one after the other, long before it looks by itself",
+          "[shm]") {
     Family::self();
-    Shared<OwnerWord> word;
-    REQUIRE(word->acquire(at_once, true) == Result::acquired);
-    observe::Report report;
-    std::vector<Fork> team;
-    for (int i = 0; i < 4; ++i) {
-        team.emplace_back([&] {
-            report.say("waits");
-            report.say(word->acquire(soon(), true) == Result::acquired ? "acquired" : "wrong");
-            word->release();
-        });
+    int prompt = 0;
+    for (int round = 0; round < 20; ++round) {
+        Shared<OwnerWord> word;
+        REQUIRE(word->acquire(at_once, true) == Result::acquired);
+        observe::Report report;
+        std::vector<Fork> team;
+        for (int i = 0; i < 4; ++i) {
+            team.emplace_back([&] {
+                report.say("waits");
+                report.say(word->acquire(soon(), true) == Result::acquired ? "acquired" : "wrong");
+                word->release();
+            });
+        }
+        for (int i = 0; i < 4; ++i) { REQUIRE(report.hear() == "waits"); }
+        std::this_thread::sleep_for(5ms);  // so that they sleep, which nothing tells
+        const auto begin = std::chrono::steady_clock::now();
+        CHECK(word->release());
+        for (int i = 0; i < 4; ++i) { REQUIRE(report.hear() == "acquired"); }
+        prompt += std::chrono::steady_clock::now() - begin < 20ms ? 1 : 0;
+        for (auto& fork : team) { REQUIRE(fork.end() == 0); }
+        CHECK(word->owner() == 0);
     }
-    for (int i = 0; i < 4; ++i) { REQUIRE(report.hear() == "waits"); }
-    CHECK(word->release());
-    for (int i = 0; i < 4; ++i) { CHECK(report.hear() == "acquired"); }
-    for (auto& fork : team) { CHECK(fork.end() == 0); }
-    CHECK(word->owner() == 0);
+    // A busy machine may be late now and then, but not as a rule.
+    CHECK(prompt >= 5);
 }
 
 TEST_CASE("a dead holder's word is taken over, by one, or refused", "[shm]") {
