@@ -19,7 +19,8 @@ using clock = std::chrono::steady_clock;
 inline void pin(int cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(static_cast<unsigned>(cpu) % static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN)), &set);
+    CPU_SET(static_cast<unsigned>(cpu) % static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN)),
+            &set);
     sched_setaffinity(0, sizeof set, &set);
 }
 

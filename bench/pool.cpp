@@ -2,7 +2,8 @@
 
 // A map of a function that does nothing over 100,000 items, with two workers.
 //
-//     bench_pool ours|tbb 1|0 ITEMS      chunks of one item, or the default; prints nanoseconds an item
+//     bench_pool ours|tbb 1|0 ITEMS      chunks of one item, or the default; prints nanoseconds an
+//     item
 
 #include "harness.hpp"
 
@@ -34,7 +35,9 @@ double tbb(const std::vector<int>& items, int chunksize) {
     const auto run = [&] {
         const oneapi::tbb::blocked_range<std::size_t> all(0, items.size(), 1);
         const auto body = [&](const oneapi::tbb::blocked_range<std::size_t>& range) {
-            for (std::size_t i = range.begin(); i < range.end(); ++i) { results[i] = nothing(items[i]); }
+            for (std::size_t i = range.begin(); i < range.end(); ++i) {
+                results[i] = nothing(items[i]);
+            }
         };
         if (chunksize == 1) {
             oneapi::tbb::parallel_for(all, body, oneapi::tbb::simple_partitioner());

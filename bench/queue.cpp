@@ -20,8 +20,8 @@ namespace ipc = boost::interprocess;
 
 using Message = std::array<std::uint64_t, 8>;
 
-// Runs `send` in this process and `receive` in a child; returns messages a second. The clock runs from
-// the first message that arrives to the last.
+// Runs `send` in this process and `receive` in a child; returns messages a second. The clock runs
+// from the first message that arrives to the last.
 template <class Send, class Receive>
 double transfer(std::uint64_t messages, Send send, Receive receive) {
     mp::RawValue<double> seconds(0);
@@ -78,5 +78,6 @@ double boost(std::uint64_t messages) {
 int main(int argc, char** argv) {
     if (argc != 3) { return 2; }
     const std::uint64_t messages = std::strtoull(argv[2], nullptr, 10);
-    bench::report(std::string_view(argv[1]) == "ours" ? ours(messages) : boost(messages), "messages/s");
+    bench::report(std::string_view(argv[1]) == "ours" ? ours(messages) : boost(messages),
+                  "messages/s");
 }

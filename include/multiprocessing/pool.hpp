@@ -10,7 +10,8 @@
 ///         mp::Pool pool(4);
 ///         std::vector<int> squares = pool.map(square, {1, 2, 3});
 ///         mp::AsyncResult<int> later = pool.apply_async(square, 4);
-///         for (int result : pool.imap(square, std::views::iota(0))) { fmt::print("{}\n", result); }
+///         for (int result : pool.imap(square, std::views::iota(0))) { fmt::print("{}\n", result);
+///         }
 ///     }
 ///
 /// Mirrors `multiprocessing.Pool`. What crosses to a worker must be sendable (see `serialize.hpp`),

@@ -13,8 +13,8 @@
 ///     }
 ///
 /// Mirrors `multiprocessing.Process`, `current_process`, `parent_process`, `active_children` and
-/// `cpu_count`. A start costs a `fork`: 0.1 ms from a small program, more from one with gigabytes of
-/// touched memory.
+/// `cpu_count`. A start costs a `fork`: 0.1 ms from a small program, more from one with gigabytes
+/// of touched memory.
 
 #include <multiprocessing/process/current.hpp>
 #include <multiprocessing/process/process.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// Workers, the nursery and the parent of a pool die; nobody hangs, and only what was in hand is lost.
+// Workers, the nursery and the parent of a pool die; nobody hangs, and only what was in hand is
+// lost.
 
 #include <multiprocessing.hpp>
 
@@ -30,12 +31,20 @@ enum class End { segv, kill, abort, quick_exit, exit, system_exit };
 int end_at_three(int number, End how) {
     if (number != 3) { return square(number); }
     switch (how) {
-        case End::segv: raise(SIGSEGV); break;
-        case End::kill: kill(getpid(), SIGKILL); break;
-        case End::abort: std::abort();
-        case End::quick_exit: _exit(3);
-        case End::exit: std::exit(0);
-        case End::system_exit: throw mp::SystemExit(7);
+        case End::segv:
+            raise(SIGSEGV);
+            break;
+        case End::kill:
+            kill(getpid(), SIGKILL);
+            break;
+        case End::abort:
+            std::abort();
+        case End::quick_exit:
+            _exit(3);
+        case End::exit:
+            std::exit(0);
+        case End::system_exit:
+            throw mp::SystemExit(7);
     }
     return -1;
 }
@@ -63,9 +72,9 @@ TEST_CASE("a worker that ends in a task costs that task alone, however it ends")
         End how;
         int exitcode;
     };
-    for (const Case end : {Case{End::segv, -SIGSEGV}, Case{End::kill, -SIGKILL},
-                           Case{End::abort, -SIGABRT}, Case{End::quick_exit, 3}, Case{End::exit, 0},
-                           Case{End::system_exit, 7}}) {
+    for (const Case end :
+         {Case{End::segv, -SIGSEGV}, Case{End::kill, -SIGKILL}, Case{End::abort, -SIGABRT},
+          Case{End::quick_exit, 3}, Case{End::exit, 0}, Case{End::system_exit, 7}}) {
         CAPTURE(end.exitcode);
         mp::Pool pool(2);
         std::vector<mp::AsyncResult<int>> results;
@@ -100,7 +109,8 @@ TEST_CASE("a death in a map names the index of its item") {
     mp::Pool pool(2);
     for (const int chunksize : {1, 8}) {
         try {
-            pool.map(+[](int number) { return end_at_three(number, End::kill); }, eight, chunksize);
+            pool.map(
+                +[](int number) { return end_at_three(number, End::kill); }, eight, chunksize);
             FAIL_CHECK("the map of a dead worker has results");
         } catch (const mp::WorkerDiedError& death) {
             CHECK(death.task_index() == 3);
@@ -142,9 +152,7 @@ TEST_CASE("busy workers may be killed at random: every task has one verdict") {
             try {
                 const int result = results[static_cast<std::size_t>(i)].get(20s);
                 CHECK(result == square(i));
-            } catch (const mp::WorkerDiedError&) {
-                ++died;
-            }
+            } catch (const mp::WorkerDiedError&) { ++died; }
         }
     }
     CHECK(died > 0);
@@ -167,11 +175,13 @@ TEST_CASE("the nursery may be killed: what its workers had in hand is lost, the 
         static const mp::Event* event = nullptr;
         event = &started;  // the workers of this pool are forked from here on
         mp::Pool busy(1);
-        auto lost = busy.apply_async(+[](int) {
-            event->set();
-            for (;;) { pause(); }
-            return 0;
-        }, 0);
+        auto lost = busy.apply_async(
+            +[](int) {
+                event->set();
+                for (;;) { pause(); }
+                return 0;
+            },
+            0);
         auto queued = busy.apply_async(square, 3);
         REQUIRE(started.wait(20s));
         kill(nursery_of(busy), SIGKILL);
@@ -188,10 +198,12 @@ TEST_CASE("nothing of a pool outlives its process, whatever ends that and whenev
             [](mp::Connection connection) {
                 mp::Pool pool(2);
                 // Busy and idle: one worker sleeps in a task.
-                auto sleeping = pool.apply_async(+[](int) {
-                    for (;;) { pause(); }
-                    return 0;
-                }, 0);
+                auto sleeping = pool.apply_async(
+                    +[](int) {
+                        for (;;) { pause(); }
+                        return 0;
+                    },
+                    0);
                 std::vector<pid_t> pids = {nursery_of(pool)};
                 for (const pid_t pid : pids_of(pool)) { pids.push_back(pid); }
                 connection.send(pids);
@@ -217,12 +229,13 @@ TEST_CASE("a pool that nobody ends leaves nothing when the program ends") {
         mp::Process owner(
             [](mp::Connection connection, bool is_busy) {
                 static mp::Pool* leaked = new mp::Pool(2);
-                auto* const sleeping =
-                    is_busy ? new mp::AsyncResult<int>(leaked->apply_async(+[](int) {
-                        for (;;) { pause(); }
-                        return 0;
-                    }, 0))
-                            : nullptr;
+                auto* const sleeping = is_busy ? new mp::AsyncResult<int>(leaked->apply_async(
+                                                     +[](int) {
+                                                         for (;;) { pause(); }
+                                                         return 0;
+                                                     },
+                                                     0))
+                                               : nullptr;
                 leaked->apply(square, 1);
                 static_cast<void>(sleeping);
                 std::vector<pid_t> pids = {nursery_of(*leaked)};
@@ -252,7 +265,9 @@ TEST_CASE("an initializer that ends every worker breaks the pool at once") {
             pool.map_async(square, eight).get(20s);
             FAIL_CHECK("a pool without workers has results");
         } catch (const mp::BrokenProcessPool& broken) {
-            if (how == 0) { CHECK(std::string(broken.what()).find("no database") != std::string::npos); }
+            if (how == 0) {
+                CHECK(std::string(broken.what()).find("no database") != std::string::npos);
+            }
         }
         CHECK_THROWS_AS(pool.apply(square, 2), mp::BrokenProcessPool);
         pool.terminate();

@@ -81,7 +81,10 @@ bool starts_and_ends_well() {
 
 TEST_CASE("start without descriptors left is OSError at once; nothing was started", "[process]") {
     const bool daemon = GENERATE(false, true);
-    if (!can_do_without_descriptors) { return SUCCEED("not with UBSan"); }
+    if (!can_do_without_descriptors) {
+        SUCCEED("not with UBSan");
+        return;
+    }
     CHECK(in_child([&] {
               mp::Process never({.daemon = daemon}, [] { std::exit(1); });
               {
@@ -108,7 +111,10 @@ TEST_CASE("start without descriptors left is OSError at once; nothing was starte
 }
 
 TEST_CASE("whatever number of descriptors is left, start works or was nothing", "[process]") {
-    if (!can_do_without_descriptors) { return SUCCEED("not with UBSan"); }
+    if (!can_do_without_descriptors) {
+        SUCCEED("not with UBSan");
+        return;
+    }
     for (int spare = 0; spare <= 6; ++spare) {
         CAPTURE(spare);
         CHECK(in_child([&] {
@@ -133,7 +139,10 @@ TEST_CASE("whatever number of descriptors is left, start works or was nothing", 
 }
 
 TEST_CASE("threads that race for the last descriptors leave no process behind", "[process]") {
-    if (!can_do_without_descriptors) { return SUCCEED("not with UBSan"); }
+    if (!can_do_without_descriptors) {
+        SUCCEED("not with UBSan");
+        return;
+    }
     CHECK(in_child([] {
               std::atomic<bool> wrong{false};
               {
@@ -186,7 +195,10 @@ TEST_CASE("start without processes left is OSError that names the call and the p
 }
 
 TEST_CASE("a refused start keeps target and arguments for the next", "[process]") {
-    if (!can_do_without_descriptors) { return SUCCEED("not with UBSan"); }
+    if (!can_do_without_descriptors) {
+        SUCCEED("not with UBSan");
+        return;
+    }
     CHECK(in_child([] {
               mp::Process process(
                   [](const std::string& text) { std::exit(text == "argument" ? 7 : 1); },

@@ -28,8 +28,8 @@ using Listener = Catch::TestEventListenerBase;
 
 int leaky_test_cases = 0;
 
-// Catch's handlers report a test case's death. A child that a signal ends is not the test case: it has
-// the default dispositions from its first moment on, hence the mask around the fork.
+// Catch's handlers report a test case's death. A child that a signal ends is not the test case: it
+// has the default dispositions from its first moment on, hence the mask around the fork.
 thread_local sigset_t mask_before_fork;
 const int reported_signals[] = {SIGINT, SIGTERM, SIGABRT, SIGSEGV, SIGFPE, SIGILL};
 

@@ -47,12 +47,13 @@ bool send_signal(int pidfd, int signal);
 
 /// Tells whether the process has ended and its parent knows: its number may then be another's.
 bool is_reaped(const UniqueFd& pidfd);
-/// Tells whether there is no process of this number; the little that can be known without a descriptor.
+/// Tells whether there is no process of this number; the little that can be known without a
+/// descriptor.
 bool is_reaped(pid_t pid) noexcept;
 
 /// How a child ended, from `waitid`.
 struct ExitStatus {
-    int exitcode;      ///< -SIGNAL when a signal ended it
+    int exitcode;  ///< -SIGNAL when a signal ended it
     bool core_dumped;
 };
 
@@ -205,8 +206,8 @@ inline void random_bytes(void* bytes, std::size_t size) {
 }
 
 inline void redirect_to_null(int fd) {
-    // Closed first: it may be the last descriptor that there is, and what is opened next may get its
-    // number. Without /dev it stays closed: reading it fails, which is the next best thing.
+    // Closed first: it may be the last descriptor that there is, and what is opened next may get
+    // its number. Without /dev it stays closed: reading it fails, which is the next best thing.
     ::close(fd);
     UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (null.get() == fd) {

@@ -25,8 +25,12 @@ class Child {
   public:
     /// Takes note of a child that has just been forked.
     Child(pid_t pid, std::string name, bool daemon, os::DeathPipe::Holder life)
-        : pid_(pid), pidfd_(os::pidfd_open(pid)), birth_(os::birth_of(pidfd_, pid)),
-          name_(std::move(name)), daemon_(daemon), life_(std::move(life)) {}
+        : pid_(pid),
+          pidfd_(os::pidfd_open(pid)),
+          birth_(os::birth_of(pidfd_, pid)),
+          name_(std::move(name)),
+          daemon_(daemon),
+          life_(std::move(life)) {}
 
     pid_t pid() const noexcept { return pid_; }
     bool daemon() const noexcept { return daemon_; }
@@ -40,7 +44,8 @@ class Child {
         name_ = std::move(name);
     }
 
-    /// Returns the child's place in the family, also after its end; nothing if it died before it took one.
+    /// Returns the child's place in the family, also after its end; nothing if it died before it
+    /// took one.
     std::optional<MemberId> member() const { return Family::find(pid_, birth_); }
 
     bool is_ours() const { return parent_ == os::process_token(); }
@@ -59,8 +64,8 @@ class Child {
         return !join(std::chrono::seconds(0));
     }
 
-    /// Returns the exit code once the child has ended; nothing while it runs, and nothing for ever when
-    /// somebody else reaped it and it died before it could leave a record.
+    /// Returns the exit code once the child has ended; nothing while it runs, and nothing for ever
+    /// when somebody else reaped it and it died before it could leave a record.
     std::optional<int> exitcode() {
         const std::optional<os::ExitStatus> ended = status();
         return ended ? std::optional(ended->exitcode) : std::nullopt;
@@ -76,23 +81,26 @@ class Child {
     /// Sends a signal, if the child is there to get it.
     void signal(int number) {
         require_ours("signal");
-        // Once it is reaped the descriptor names nobody, and pidfd_send_signal says so: a signal never
-        // reaches another process that has got the number since.
+        // Once it is reaped the descriptor names nobody, and pidfd_send_signal says so: a signal
+        // never reaches another process that has got the number since.
         if (pidfd_ && is_alive()) { os::send_signal(pidfd_.get(), number); }
     }
 
     /// Returns a descriptor that is readable once the child has ended.
     int sentinel() const {
         require_ours("watch");
-        if (!pidfd_) { throw_os_error(ESRCH, "pidfd_open", "a child that was reaped by somebody else"); }
+        if (!pidfd_) {
+            throw_os_error(ESRCH, "pidfd_open", "a child that was reaped by somebody else");
+        }
         return pidfd_.get();
     }
 
   private:
     void require_ours(const char* what) const {
         if (!is_ours()) {
-            throw AssertionError(fmt::format("can only {} a child process: process {} is not one of process {}",
-                                             what, pid_, ::getpid()));
+            throw AssertionError(
+                fmt::format("can only {} a child process: process {} is not one of process {}",
+                            what, pid_, ::getpid()));
         }
     }
 
@@ -102,7 +110,8 @@ class Child {
         if (std::exchange(collected_, true)) { return; }
         if (pidfd_) { status_ = os::reap(pidfd_.get()); }
         if (!status_) {
-            // SIGCHLD is ignored, or the program waits for any child: the child's own record remains.
+            // SIGCHLD is ignored, or the program waits for any child: the child's own record
+            // remains.
             const auto member = Family::find(pid_, birth_);
             const auto record = member ? Family::exit_record(*member) : std::nullopt;
             if (record) { status_ = os::ExitStatus{.exitcode = *record, .core_dumped = false}; }

@@ -99,8 +99,9 @@ std::vector<ChildProcess> active_children();
 /// Returns the processors of the machine.
 inline int cpu_count() { return detail::os::online_cpus(); }
 
-/// Returns how many processors this process may use: its affinity and the quota of its control group
-/// respected. MULTIPROCESSING_CPU_COUNT in the environment overrides it. What a pool's size is by default.
+/// Returns how many processors this process may use: its affinity and the quota of its control
+/// group respected. MULTIPROCESSING_CPU_COUNT in the environment overrides it. What a pool's size
+/// is by default.
 int process_cpu_count();
 
 // -------------------------------------------------------------------------------------------------

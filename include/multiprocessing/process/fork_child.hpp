@@ -49,9 +49,10 @@ inline void warn_of_threads() {
     if (!logger.is_enabled_for(LogLevel::warning) || said.load()) { return; }
     const auto stat = os::proc_stat(::getpid());
     if (!stat || stat->threads < 2 || said.exchange(true)) { return; }
-    logger.warning("process {} has {} threads and forks: only the forking one goes on in the child, and what "
-                   "the others had locked stays locked there",
-                   ::getpid(), stat->threads);
+    logger.warning(
+        "process {} has {} threads and forks: only the forking one goes on in the child, and what "
+        "the others had locked stays locked there",
+        ::getpid(), stat->threads);
 }
 
 /// Runs `body` in a child and ends it there; does not return.
@@ -59,8 +60,8 @@ inline void warn_of_threads() {
 /// The child leaves by `exit`, so that handlers which it registered itself run, and its own end of
 /// process (see LocalProcess) ends it before those of its parent would.
 template <class Body>
-[[noreturn]] void run_child(ChildOptions& options, std::optional<os::DeathPipe>& death, pid_t forked_by,
-                            bool by_main_thread, Body& body) noexcept {
+[[noreturn]] void run_child(ChildOptions& options, std::optional<os::DeathPipe>& death,
+                            pid_t forked_by, bool by_main_thread, Body& body) noexcept {
     int code = 1;
     bool armed = false;
     try {
@@ -72,7 +73,8 @@ template <class Body>
         drop_inherited_text();
         const MemberId parent = options.parent->member;
         self.become(std::move(options.name), std::move(options.identity), options.daemon,
-                    options.dies_with_parent, std::move(options.authkey), std::move(*options.parent));
+                    options.dies_with_parent, std::move(options.authkey),
+                    std::move(*options.parent));
         Family::set_parent(parent);
         body();
         code = 0;

@@ -50,16 +50,25 @@ class LocalProcess {
         return *process;
     }
 
-    std::string name() const { return with_lock([&] { return name_; }); }
-    void set_name(std::string name) { with_lock([&] { name_ = std::move(name); }); }
-    std::string authkey() const { return with_lock([&] { return authkey_; }); }
-    void set_authkey(std::string key) { with_lock([&] { authkey_ = std::move(key); }); }
+    std::string name() const {
+        return with_lock([&] { return name_; });
+    }
+    void set_name(std::string name) {
+        with_lock([&] { name_ = std::move(name); });
+    }
+    std::string authkey() const {
+        return with_lock([&] { return authkey_; });
+    }
+    void set_authkey(std::string key) {
+        with_lock([&] { authkey_ = std::move(key); });
+    }
     bool daemon() const noexcept { return daemon_; }
     /// Tells whether this process ends with its parent; its children then do too.
     bool dies_with_parent() const noexcept { return dies_with_parent_; }
     const std::optional<ParentRecord>& parent() const noexcept { return parent_; }
 
-    /// Returns the next child's place in the family tree: "1", or "1:2" for the second child of that.
+    /// Returns the next child's place in the family tree: "1", or "1:2" for the second child of
+    /// that.
     std::string next_child_identity() {
         return with_lock([&] {
             const std::string number = std::to_string(++children_made_);
@@ -73,15 +82,16 @@ class LocalProcess {
     /// Returns the children that live; reaps and forgets those that have ended.
     std::vector<std::shared_ptr<Child>> living_children();
     void forget_child(const Child* child);
-    /// Waits for the child's end, and forgets it then: its descriptor goes with the last handle to it.
+    /// Waits for the child's end, and forgets it then: its descriptor goes with the last handle to
+    /// it.
     bool join_child(Child& child, Timeout timeout);
 
     /// Makes this the process that a child of `parent` is; called in the child of a fork.
     void become(std::string name, std::string identity, bool daemon, bool dies_with_parent,
                 std::string authkey, ParentRecord parent);
 
-    /// Has the end-of-process steps run at `exit`. In a child the exit ends there: the handlers that its
-    /// parent had registered are the parent's.
+    /// Has the end-of-process steps run at `exit`. In a child the exit ends there: the handlers
+    /// that its parent had registered are the parent's.
     void arm_exit(bool is_child);
 
   private:
@@ -98,7 +108,8 @@ class LocalProcess {
 
     mutable std::mutex mutex_;
     std::string name_ = "MainProcess";
-    std::string identity_;      // "1:2" for the second child of the first child; empty in the main process
+    std::string
+        identity_;  // "1:2" for the second child of the first child; empty in the main process
     std::string authkey_;
     bool daemon_ = false;
     bool dies_with_parent_ = false;
@@ -112,16 +123,16 @@ class LocalProcess {
 
 inline LocalProcess::LocalProcess() : authkey_(32, '\0') {
     log_process_name().store([] { return instance().name(); });
-    // Made before the first child is: a static that another thread is making at the moment of a fork
-    // stays half-made in the child, and whoever asks for it there waits for ever.
+    // Made before the first child is: a static that another thread is making at the moment of a
+    // fork stays half-made in the child, and whoever asks for it there waits for ever.
     Finalizers::instance();
     os::DeathPipeEnds::instance();
     Slab::instance();
     os::random_bytes(authkey_.data(), authkey_.size());
     os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                 [] {
-                    // The children are the parent's. Their records may be in use in a thread that is not
-                    // here any more, so they are left, not destroyed.
+                    // The children are the parent's. Their records may be in use in a thread that
+                    // is not here any more, so they are left, not destroyed.
                     new (&instance().children_) std::vector<std::shared_ptr<Child>>();
                     instance().mutex_.unlock();
                 });
@@ -154,8 +165,8 @@ inline bool LocalProcess::join_child(Child& child, Timeout timeout) {
     return true;
 }
 
-inline void LocalProcess::become(std::string name, std::string identity, bool daemon, bool dies_with_parent,
-                                 std::string authkey, ParentRecord parent) {
+inline void LocalProcess::become(std::string name, std::string identity, bool daemon,
+                                 bool dies_with_parent, std::string authkey, ParentRecord parent) {
     name_ = std::move(name);
     identity_ = std::move(identity);
     authkey_ = std::move(authkey);
@@ -179,7 +190,8 @@ inline void LocalProcess::end_of_process(int status, void* is_child) {
         instance().end_children();
         Finalizers::instance().run(std::numeric_limits<int>::min());
     } catch (const std::exception& error) {
-        fmt::print(stderr, "multiprocessing: at the end of process {}: {}\n", ::getpid(), error.what());
+        fmt::print(stderr, "multiprocessing: at the end of process {}: {}\n", ::getpid(),
+                   error.what());
     }
     if (is_child == nullptr) {
         Family::record_exit(status);

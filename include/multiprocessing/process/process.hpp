@@ -56,24 +56,25 @@ class BoundTarget final : public Target {
 
 /// A function that runs in a process of its own, and what its parent can do with that process.
 ///
-/// With `fork` the child gets target and arguments as they are in the parent, captures and move-only
-/// values included. To subclass, override `run()`; options go to the base: `mp::Process({.name = "x"})`.
+/// With `fork` the child gets target and arguments as they are in the parent, captures and
+/// move-only values included. To subclass, override `run()`; options go to the base:
+/// `mp::Process({.name = "x"})`.
 ///
-/// Dropping a `Process` neither blocks nor kills: a child that still runs is joined when the program
-/// ends (`main` returns or `std::exit`), a daemonic one is terminated there.
+/// Dropping a `Process` neither blocks nor kills: a child that still runs is joined when the
+/// program ends (`main` returns or `std::exit`), a daemonic one is terminated there.
 ///
-/// \safety `join`, `is_alive`, `exitcode` and the signals may be called from several threads at once;
-/// the rest is one thread's. Belongs to the process that made it: elsewhere AssertionError.
+/// \safety `join`, `is_alive`, `exitcode` and the signals may be called from several threads at
+/// once; the rest is one thread's. Belongs to the process that made it: elsewhere AssertionError.
 /// \cost `start()` is a `fork` and some 10 us.
 class Process {
   public:
     /// Prepares a process that calls `target` with copies of `arguments` (a string literal as
-    /// `std::string`). They are passed as lvalues of the child's copies, unless a parameter is a value or
-    /// an rvalue reference that needs an rvalue.
+    /// `std::string`). They are passed as lvalues of the child's copies, unless a parameter is a
+    /// value or an rvalue reference that needs an rvalue.
     template <class F, class... Args>
-        requires(!std::is_base_of_v<Process, std::remove_cvref_t<F>> &&
-                 !std::is_same_v<std::remove_cvref_t<F>, ProcessOptions>)
-    explicit Process(F&& target, Args&&... arguments)
+    requires(!std::is_base_of_v<Process, std::remove_cvref_t<F>> &&
+             !std::is_same_v<std::remove_cvref_t<F>,
+                             ProcessOptions>) explicit Process(F&& target, Args&&... arguments)
         : Process(ProcessOptions{}, std::forward<F>(target), std::forward<Args>(arguments)...) {}
 
     /// The same with a name, or daemonic: `mp::Process p({.name = "loader"}, load, path);`
@@ -83,7 +84,8 @@ class Process {
             detail::callable_with_copies<std::decay_t<F>, detail::kept_argument_t<Args>...>,
             "multiprocessing::Process: the target cannot be called with copies of these arguments");
         using Bound = detail::BoundTarget<std::decay_t<F>, detail::kept_argument_t<Args>...>;
-        target_ = std::make_unique<Bound>(std::forward<F>(target), std::forward<Args>(arguments)...);
+        target_ =
+            std::make_unique<Bound>(std::forward<F>(target), std::forward<Args>(arguments)...);
     }
 
     /// For subclasses, and for a process that does nothing.
@@ -97,7 +99,8 @@ class Process {
     virtual void run();
 
     /// Starts the child. At most once.
-    /// \throws AssertionError when started before, or made by another process; OSError when the kernel
+    /// \throws AssertionError when started before, or made by another process; OSError when the
+    /// kernel
     ///         refuses, and then nothing was started.
     void start();
 
@@ -135,8 +138,8 @@ class Process {
     std::optional<pid_t> pid() const;
     std::optional<pid_t> ident() const { return pid(); }
 
-    /// Returns 0 for a normal end, 1 for an exception that nobody caught, -SIGNAL when a signal ended it;
-    /// nothing while it runs, and nothing when it was killed and somebody else reaped it.
+    /// Returns 0 for a normal end, 1 for an exception that nobody caught, -SIGNAL when a signal
+    /// ended it; nothing while it runs, and nothing when it was killed and somebody else reaped it.
     std::optional<int> exitcode() const;
 
     /// Returns a descriptor that is readable once the child has ended; see `connection::wait`.
@@ -156,10 +159,10 @@ class Process {
     std::string identity_;
     bool daemon_;
     std::string authkey_;
-    std::uint64_t maker_;                    // token of the process that made the object
+    std::uint64_t maker_;                     // token of the process that made the object
     std::unique_ptr<detail::Target> target_;  // until the child has it
-    std::shared_ptr<detail::Child> child_;   // from start() to close()
-    bool runs_here_ = false;                 // in the child: the object stands for the process it is in
+    std::shared_ptr<detail::Child> child_;    // from start() to close()
+    bool runs_here_ = false;  // in the child: the object stands for the process it is in
     bool closed_ = false;
 };
 
@@ -183,7 +186,8 @@ inline void Process::start() {
         throw AssertionError(fmt::format("cannot start {} twice", name_));
     }
     if (maker_ != detail::os::process_token()) {
-        throw AssertionError(fmt::format("can only start a process that was made by process {}", ::getpid()));
+        throw AssertionError(
+            fmt::format("can only start a process that was made by process {}", ::getpid()));
     }
     detail::LocalProcess& self = detail::LocalProcess::instance();
     self.living_children();  // reaps those that have ended
@@ -209,8 +213,9 @@ inline void Process::require_open() const {
 inline detail::Child& Process::child(const char* what) const {
     require_open();
     if (child_ == nullptr) {
-        throw AssertionError(runs_here_ ? fmt::format("cannot {} the current process", what)
-                                        : fmt::format("can only {} a started process: {}", what, name_));
+        throw AssertionError(runs_here_
+                                 ? fmt::format("cannot {} the current process", what)
+                                 : fmt::format("can only {} a started process: {}", what, name_));
     }
     return *child_;
 }
@@ -219,8 +224,8 @@ inline bool Process::is_alive() const {
     require_open();
     if (runs_here_) { return true; }
     if (maker_ != detail::os::process_token()) {
-        throw AssertionError(fmt::format("can only test a child process: {} is not one of process {}", name_,
-                                         ::getpid()));
+        throw AssertionError(fmt::format(
+            "can only test a child process: {} is not one of process {}", name_, ::getpid()));
     }
     return child_ != nullptr &&
            !detail::LocalProcess::instance().join_child(*child_, std::chrono::seconds(0));
@@ -239,9 +244,10 @@ inline void Process::terminate_tree(Timeout grace) {
 inline void Process::close() {
     if (child_ != nullptr) {
         if (child_->is_alive()) {
-            throw ValueError(fmt::format("cannot close {} while it is still running: "
-                                         "call join() or terminate() first",
-                                         name_));
+            throw ValueError(
+                fmt::format("cannot close {} while it is still running: "
+                            "call join() or terminate() first",
+                            name_));
         }
         detail::LocalProcess::instance().forget_child(child_.get());
         child_.reset();

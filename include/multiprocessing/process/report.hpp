@@ -35,7 +35,8 @@ inline std::string describe_exception(std::exception_ptr exception, int depth = 
     } catch (const std::exception& error) {
         std::string text = fmt::format("{}{}: {}\n", depth == 0 ? "  " : "  caused by ",
                                        readable_type_name(typeid(error)), error.what());
-        // Not rethrow_if_nested: thrown outside a handler there is none inside, and that ends the program.
+        // Not rethrow_if_nested: thrown outside a handler there is none inside, and that ends the
+        // program.
         const auto* const outer = dynamic_cast<const std::nested_exception*>(&error);
         if (outer != nullptr && outer->nested_ptr() != nullptr && depth < deepest) {
             text += describe_exception(outer->nested_ptr(), depth + 1);
@@ -43,7 +44,8 @@ inline std::string describe_exception(std::exception_ptr exception, int depth = 
         return text;
     } catch (...) {
         const std::type_info* const type = abi::__cxa_current_exception_type();
-        return fmt::format("  {}\n", type != nullptr ? readable_type_name(*type) : "unknown exception");
+        return fmt::format("  {}\n",
+                           type != nullptr ? readable_type_name(*type) : "unknown exception");
     }
 }
 

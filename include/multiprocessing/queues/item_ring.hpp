@@ -255,9 +255,7 @@ std::vector<T> ItemRing<T>::get_many(std::size_t most, Timeout timeout) {
             // What fails from here on must not cost those that have been taken.
             try {
                 item = get_by_copy(std::chrono::seconds(0));
-            } catch (const ShutDown&) {
-                break;
-            } catch (...) {
+            } catch (const ShutDown&) { break; } catch (...) {
                 delete postponed_.exchange(new std::exception_ptr(std::current_exception()));
                 break;
             }

@@ -72,7 +72,7 @@ class Queue {
     /// Adds all items of a range or a braced list, in order, and returns when all are in. Several
     /// synchronise once. At an error the first ones may be in.
     template <std::ranges::input_range Range>
-        requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
+    requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
     void put_many(Range&& items) const { ring_->put_many(std::forward<Range>(items)); }
     void put_many(std::initializer_list<T> items) const { ring_->put_many(items); }
 
@@ -88,8 +88,8 @@ class Queue {
     T get(Timeout timeout) const;
     // A bare number does not say what it is: whether to wait, or how long.
     template <class Number>
-        requires(std::is_arithmetic_v<Number> && !std::is_same_v<Number, bool>)
-    T get(Number) const = delete;
+    requires(std::is_arithmetic_v<Number> && !std::is_same_v<Number, bool>) T get(Number)
+    const = delete;
     T get_nowait() const { return get(false); }
     /// Takes the first item; nothing instead of `Empty`.
     std::optional<T> try_get(Timeout timeout = no_wait) const { return ring_->get(timeout); }

@@ -5,9 +5,10 @@
 /// The family: processes that descend from one another, and who among them is alive.
 ///
 /// A registry in shared memory has a slot for each. A process is named by its *member id*: slot,
-/// generation of the slot; 30 bits, so that it fits into a lock word with two flags to spare. What a
-/// dead process left behind is told from what a living one holds by asking the kernel for that very
-/// process (pidfd and birth number), never by its pid alone and never by how long it has been silent.
+/// generation of the slot; 30 bits, so that it fits into a lock word with two flags to spare. What
+/// a dead process left behind is told from what a living one holds by asking the kernel for that
+/// very process (pidfd and birth number), never by its pid alone and never by how long it has been
+/// silent.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/fork.hpp>
@@ -36,9 +37,9 @@ inline constexpr std::uint32_t member_id_mask = 0x3fff'ffff;
 
 /// The processes that share memory with this one.
 ///
-/// Every shared object is made after the registry, so whoever can see the object can see the registry.
-/// \safety all members: threads, processes, the child of a fork (it joins under a new id when it first
-/// asks for its own).
+/// Every shared object is made after the registry, so whoever can see the object can see the
+/// registry. \safety all members: threads, processes, the child of a fork (it joins under a new id
+/// when it first asks for its own).
 class Family {
   public:
     /// Returns this process's id; joins the family at the first call.
@@ -51,14 +52,15 @@ class Family {
     /// \cost five system calls, about 2 us: for slow paths.
     static bool has_ended(MemberId id);
 
-    /// Tells whether the process has *died*: ended by a signal or by `_exit`, not of its own accord.
+    /// Tells whether the process has *died*: ended by a signal or by `_exit`, not of its own
+    /// accord.
     static bool has_died(MemberId id);
 
     /// Returns the process's pid; nothing when its slot has been given to another since.
     static std::optional<pid_t> pid(MemberId id);
 
-    /// Returns the code with which the process ended of its own accord; nothing if it did not, or its
-    /// slot has been given to another since.
+    /// Returns the code with which the process ended of its own accord; nothing if it did not, or
+    /// its slot has been given to another since.
     static std::optional<int> exit_record(MemberId id);
 
     /// Finds the member with this pid and birth number (0: any), also one that has ended.
@@ -76,7 +78,8 @@ class Family {
     template <class Visit>
     static void for_each(Visit visit);
 
-    /// Sleeps while `word` is `expected`; the death of `owner` ends it early, where the kernel can tell.
+    /// Sleeps while `word` is `expected`; the death of `owner` ends it early, where the kernel can
+    /// tell.
     static void wait_with_owner(os::FutexWord& word, std::uint32_t expected, MemberId owner,
                                 std::chrono::nanoseconds timeout);
 
@@ -84,19 +87,22 @@ class Family {
     static constexpr std::uint32_t capacity = 4095;
 
   private:
-    // A slot's life: `claim` names its user (one compare-and-swap, so that a claimer who is killed is
-    // found out like any other dead user), `ready` says that the rest is that user's.
+    // A slot's life: `claim` names its user (one compare-and-swap, so that a claimer who is killed
+    // is found out like any other dead user), `ready` says that the rest is that user's.
     struct alignas(128) Slot {
-        std::atomic<std::uint64_t> claim;  // pid << 32 | generation; written by whoever takes the slot
-        std::atomic<std::uint32_t> ready;  // = generation once the fields below are valid; by the user
-        std::atomic<MemberId> parent;      // by the user; 0 until it says otherwise
+        std::atomic<std::uint64_t>
+            claim;  // pid << 32 | generation; written by whoever takes the slot
+        std::atomic<std::uint32_t>
+            ready;                     // = generation once the fields below are valid; by the user
+        std::atomic<MemberId> parent;  // by the user; 0 until it says otherwise
         std::atomic<std::uint64_t> birth;  // by the user, before `ready`
-        std::atomic<std::uint64_t> exit;   // generation << 32 | 0x100 | code; by the user, as its last act
+        std::atomic<std::uint64_t>
+            exit;  // generation << 32 | 0x100 | code; by the user, as its last act
         // generation << 32 | one bit for each earlier generation, the latest lowest: 1 = it died;
         // by the user, before `ready`.
         std::atomic<std::uint64_t> history;
-        // Robust, locked by the user's main thread for life: the kernel marks its word at its death and
-        // wakes whoever sleeps on it. A hint that is confirmed with the pidfd, nothing more.
+        // Robust, locked by the user's main thread for life: the kernel marks its word at its death
+        // and wakes whoever sleeps on it. A hint that is confirmed with the pidfd, nothing more.
         pthread_mutex_t life;
     };
     struct Registry {
@@ -112,7 +118,9 @@ class Family {
     static MemberId make_id(std::uint32_t slot, std::uint32_t generation) {
         return (slot + 1) | (generation & generation_mask) << 12;
     }
-    static std::uint32_t generation_of(std::uint64_t claim) { return static_cast<std::uint32_t>(claim); }
+    static std::uint32_t generation_of(std::uint64_t claim) {
+        return static_cast<std::uint32_t>(claim);
+    }
     static pid_t pid_of(std::uint64_t claim) { return static_cast<pid_t>(claim >> 32); }
 
     static Registry& registry();
@@ -154,12 +162,13 @@ inline bool Family::user_has_ended(const Slot& slot, std::uint64_t claim) {
     try {
         pidfd = os::pidfd_open(pid);
     } catch (const OSError&) {
-        // No descriptor left to ask with. Only who is gone altogether counts then; a zombie has to wait.
+        // No descriptor left to ask with. Only who is gone altogether counts then; a zombie has to
+        // wait.
         return os::is_reaped(pid);
     }
     if (os::has_ended(pidfd)) { return true; }
-    // Somebody of that pid is alive. It is another process if its birth is; a claimer that has not yet
-    // come to writing its birth has not used its id either, so it may stand for alive.
+    // Somebody of that pid is alive. It is another process if its birth is; a claimer that has not
+    // yet come to writing its birth has not used its id either, so it may stand for alive.
     if (slot.ready.load() != generation_of(claim)) { return false; }
     return os::birth_of(pidfd, pid) != slot.birth.load();
 }
@@ -177,7 +186,8 @@ inline bool Family::has_died(MemberId id) {
     id &= member_id_mask;
     if (!has_slot(id)) { return true; }
     if (!has_ended(id)) { return false; }
-    // Asked first: a new user of the slot leaves the record alone until it has written the note below.
+    // Asked first: a new user of the slot leaves the record alone until it has written the note
+    // below.
     if (exit_record(id)) { return false; }
     const Slot& user = slot(id);
     if (is_current(id, user.claim.load())) { return true; }
@@ -254,7 +264,8 @@ inline std::uint64_t Family::next_history(const Slot& slot, std::uint32_t genera
     auto bits = static_cast<std::uint32_t>(history);
     const std::uint64_t exit = slot.exit.load();
     for (; covered != generation; ++covered) {
-        const bool orderly = (exit & 0x100) != 0 && static_cast<std::uint32_t>(exit >> 32) == covered;
+        const bool orderly =
+            (exit & 0x100) != 0 && static_cast<std::uint32_t>(exit >> 32) == covered;
         bits = bits << 1 | (orderly ? 0U : 1U);
     }
     return static_cast<std::uint64_t>(generation) << 32 | bits;
@@ -276,7 +287,8 @@ inline MemberId Family::join() {
         std::uint64_t claim = own.claim.load();
         if (!user_has_ended(own, claim)) { continue; }
         const std::uint32_t generation = generation_of(claim) + 1;
-        if (!own.claim.compare_exchange_strong(claim, static_cast<std::uint64_t>(pid) << 32 | generation)) {
+        if (!own.claim.compare_exchange_strong(
+                claim, static_cast<std::uint64_t>(pid) << 32 | generation)) {
             continue;
         }
         MULTIPROCESSING_KILL_POINT("family.join.claimed");
@@ -301,7 +313,8 @@ inline MemberId Family::join() {
         own.claim.store(generation);
         return expected;
     }
-    throw ProcessError(fmt::format("more than {} processes share objects with process {}", capacity, pid));
+    throw ProcessError(
+        fmt::format("more than {} processes share objects with process {}", capacity, pid));
 }
 
 inline os::FutexWord& Family::life_word(Slot& slot) {
@@ -322,7 +335,9 @@ inline void Family::wait_with_owner(os::FutexWord& word, std::uint32_t expected,
     while ((state & (FUTEX_OWNER_DIED | FUTEX_WAITERS)) == 0 && state != 0) {
         if (life.compare_exchange_weak(state, state | FUTEX_WAITERS)) { state |= FUTEX_WAITERS; }
     }
-    if (state == 0) { return os::futex_wait(word, expected, timeout); }  // no main thread ever joined
+    if (state == 0) {
+        return os::futex_wait(word, expected, timeout);
+    }  // no main thread ever joined
     if ((state & FUTEX_OWNER_DIED) == 0) {
         return os::futex_wait_either(word, expected, life, state, timeout);
     }

@@ -4,10 +4,10 @@
 /// \file
 /// The robust guard: the lock of the library's own short sections in shared memory.
 ///
-/// A process-shared robust mutex. The kernel hands it on the moment its owner dies; who gets it then
-/// first rebuilds what is derived from the structure's commit words, and goes on. No user code runs
-/// inside, and the thread that enters also leaves, which is what a robust mutex demands. User-visible
-/// locks, which any process may release, are another thing: see owner_word.hpp.
+/// A process-shared robust mutex. The kernel hands it on the moment its owner dies; who gets it
+/// then first rebuilds what is derived from the structure's commit words, and goes on. No user code
+/// runs inside, and the thread that enters also leaves, which is what a robust mutex demands.
+/// User-visible locks, which any process may release, are another thing: see owner_word.hpp.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/kill_point.hpp>
@@ -54,15 +54,17 @@ class Guard {
 
         explicit operator bool() const noexcept { return guard_ != nullptr; }
         void leave() noexcept {
-            if (guard_ != nullptr) { ::pthread_mutex_unlock(&std::exchange(guard_, nullptr)->mutex_); }
+            if (guard_ != nullptr) {
+                ::pthread_mutex_unlock(&std::exchange(guard_, nullptr)->mutex_);
+            }
         }
 
       private:
         Guard* guard_ = nullptr;
     };
 
-    /// Enters. If the last holder died inside, `recover()` runs first: it rebuilds every derived field
-    /// from the commit words, may be killed and run again by the next, and does not throw.
+    /// Enters. If the last holder died inside, `recover()` runs first: it rebuilds every derived
+    /// field from the commit words, may be killed and run again by the next, and does not throw.
     template <class Recover>
     Section enter(Recover&& recover) {
         return entered(::pthread_mutex_lock(&mutex_), recover);
@@ -78,9 +80,9 @@ class Guard {
             // steady_clock is CLOCK_MONOTONIC, so its time points can be used as they are.
             const auto since = deadline.at().time_since_epoch();
             const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-            const std::timespec at{.tv_sec = static_cast<std::time_t>(seconds.count()),
-                                   .tv_nsec = static_cast<long>(
-                                       std::chrono::nanoseconds(since - seconds).count())};
+            const std::timespec at{
+                .tv_sec = static_cast<std::time_t>(seconds.count()),
+                .tv_nsec = static_cast<long>(std::chrono::nanoseconds(since - seconds).count())};
             error = ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at);
         }
         return entered(error, recover);

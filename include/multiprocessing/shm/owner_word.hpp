@@ -4,10 +4,10 @@
 /// \file
 /// A lock that is one word, and the word is its holder's identity.
 ///
-/// A robust mutex cannot be what users hold: any process may release a `Lock`, and the end of a thread
-/// must not. So the word names the holding process; taking over from a dead one is one
-/// compare-and-swap from its id to ours, which exactly one waiter wins. Identity and lock are the same
-/// store, so there is no moment at which it is held by nobody knows whom.
+/// A robust mutex cannot be what users hold: any process may release a `Lock`, and the end of a
+/// thread must not. So the word names the holding process; taking over from a dead one is one
+/// compare-and-swap from its id to ours, which exactly one waiter wins. Identity and lock are the
+/// same store, so there is no moment at which it is held by nobody knows whom.
 
 #include <multiprocessing/os/futex.hpp>
 #include <multiprocessing/os/kill_point.hpp>
@@ -33,9 +33,10 @@ namespace multiprocessing::detail {
 class OwnerWord {
   public:
     enum class Result {
-        timeout,     ///< not acquired
+        timeout,  ///< not acquired
         acquired,
-        inherited,   ///< acquired; the former holder died holding it (or nobody repaired what it left)
+        inherited,   ///< acquired; the former holder died holding it (or nobody repaired what it
+                     ///< left)
         owner_died,  ///< not acquired: the holder is dead and `take_over` was false
     };
 
@@ -85,7 +86,8 @@ inline OwnerWord::Result OwnerWord::acquire(const Deadline& deadline, bool take_
     return acquire_slowly(self, deadline, take_over);
 }
 
-inline OwnerWord::Result OwnerWord::acquire_slowly(MemberId self, const Deadline& deadline, bool take_over) {
+inline OwnerWord::Result OwnerWord::acquire_slowly(MemberId self, const Deadline& deadline,
+                                                   bool take_over) {
     // Who has slept takes the word with the waiters bit: others may still sleep, and only the next
     // release can wake them.
     std::uint32_t waiters = 0;
@@ -94,7 +96,8 @@ inline OwnerWord::Result OwnerWord::acquire_slowly(MemberId self, const Deadline
         const MemberId owner = seen & member_id_mask;
         if (owner == 0) {
             const std::uint32_t inherited = seen & inherited_bit;
-            if (word_.compare_exchange_strong(seen, self | inherited | (seen & waiters_bit) | waiters)) {
+            if (word_.compare_exchange_strong(seen,
+                                              self | inherited | (seen & waiters_bit) | waiters)) {
                 return inherited != 0 ? Result::inherited : Result::acquired;
             }
             continue;

@@ -50,9 +50,7 @@ struct LayoutTag {
 /// Returns the four letters of a layout tag as a number.
 consteval std::uint32_t magic(const char (&letters)[5]) {
     std::uint32_t number = 0;
-    for (int i = 3; i >= 0; --i) {
-        number = number << 8 | static_cast<unsigned char>(letters[i]);
-    }
+    for (int i = 3; i >= 0; --i) { number = number << 8 | static_cast<unsigned char>(letters[i]); }
     return number;
 }
 

@@ -5,8 +5,8 @@
 /// Small shared objects: a lock, an event, a value is one or a few 64-byte slots of a slab.
 ///
 /// A hundred thousand of them live on a handful of descriptors. **A slot that another process may
-/// still see is never used again**: if there was a `fork` since the object was made, a child may hold
-/// a handle to it. Such a slot is retired; the slab goes when the last of its slots does.
+/// still see is never used again**: if there was a `fork` since the object was made, a child may
+/// hold a handle to it. Such a slot is retired; the slab goes when the last of its slots does.
 
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/shm/family.hpp>
@@ -27,10 +27,9 @@ namespace multiprocessing::detail {
 
 /// Makes a `T`, followed by `extra` zeroed bytes, in shared memory.
 ///
-/// The result is this process's reference; a child of a fork has its own. The memory is free when the
-/// last process has dropped its last reference.
-/// \throws OSError when there is no space.
-/// \cost tens of nanoseconds for what fits into a slab; a segment of its own for what does not.
+/// The result is this process's reference; a child of a fork has its own. The memory is free when
+/// the last process has dropped its last reference. \throws OSError when there is no space. \cost
+/// tens of nanoseconds for what fits into a slab; a segment of its own for what does not.
 template <shared_layout T, class... Args>
 std::shared_ptr<T> make_shared_object(std::size_t extra, Args&&... args);
 
@@ -54,7 +53,8 @@ class Slab {
         explicit Chunk(std::size_t size) : segment("slab", size), maker(os::process_token()) {}
 
         Segment segment;
-        std::uint64_t maker;   // the process that may hand out slots; in its children this is another's
+        std::uint64_t
+            maker;  // the process that may hand out slots; in its children this is another's
         std::size_t used = 0;  // bytes handed out so far, from the front; grows only
         std::size_t live = 0;  // objects of the maker that are there
     };
@@ -75,7 +75,7 @@ class Slab {
     void forget();
     void forget_free_runs(const Chunk* chunk) noexcept;
 
-    std::mutex mutex_;                // held across fork by the handlers, so that a child finds it free
+    std::mutex mutex_;  // held across fork by the handlers, so that a child finds it free
     std::shared_ptr<Chunk> current_;  // the one that is being cut
     std::size_t next_size_ = first_chunk;
     std::array<std::vector<Free>, largest / slot_size + 1> free_;  // by number of slots
@@ -125,7 +125,9 @@ inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
         } else {
             if (current_ == nullptr || current_->segment.size() - current_->used < size) {
                 auto fresh = std::make_shared<Chunk>(next_size_);
-                if (current_ != nullptr && current_->live == 0) { forget_free_runs(current_.get()); }
+                if (current_ != nullptr && current_->live == 0) {
+                    forget_free_runs(current_.get());
+                }
                 current_ = std::move(fresh);
                 next_size_ = std::min(next_size_ * 2, largest_chunk);
             }
@@ -135,7 +137,8 @@ inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
         }
         ++chunk->live;
     }
-    // The deleter holds the chunk, so a chunk goes with its last object (and when it is not being cut).
+    // The deleter holds the chunk, so a chunk goes with its last object (and when it is not being
+    // cut).
     return {memory, [chunk, size, epoch = os::fork_epoch()](std::byte* freed) {
                 instance().give_back(chunk, freed, size, epoch);
             }};
@@ -147,8 +150,8 @@ inline void Slab::forget_free_runs(const Chunk* chunk) noexcept {
     }
 }
 
-inline void Slab::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memory, std::size_t size,
-                            std::uint64_t epoch) noexcept {
+inline void Slab::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memory,
+                            std::size_t size, std::uint64_t epoch) noexcept {
     if (chunk->maker != os::process_token()) { return; }
     const std::scoped_lock lock(mutex_);
     if (--chunk->live == 0 && chunk != current_) {
