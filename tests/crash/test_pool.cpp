@@ -60,8 +60,9 @@ bool is_gone(pid_t pid) {
     return !stat || stat->state == 'Z' || stat->state == 'X';
 }
 
-// The nursery is the process's one child that is none of the workers'.
+// The nursery is the parent that the kernel knows of the workers.
 pid_t nursery_of(const mp::Pool& pool) {
+    if (!support::eventually([&] { return !pool.workers().empty(); })) { return 0; }
     return mp::detail::os::proc_stat(pool.workers().front().pid).value().ppid;
 }
 

@@ -9,9 +9,14 @@
 #include <sys/syscall.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <new>
 #include <set>
+#include <string>
+#include <thread>
 
 namespace os = multiprocessing::detail::os;
 
@@ -51,4 +56,82 @@ TEST_CASE("the epoch counts the forks of this process and its ancestors", "[os]"
     observe::Fork child([&] { ::_exit(os::fork_epoch() == before + 1 ? 0 : 1); });
     CHECK(os::fork_epoch() == before + 1);
     CHECK(child.end() == 0);
+}
+
+TEST_CASE("fork handlers prepare newest first, and are done with oldest first", "[os]") {
+    static std::string order;
+    static bool on = true;
+    order.clear();
+    os::at_fork(
+        [] {
+            if (on) { order += "a"; }
+        },
+        [] {
+            if (on) { order += "b"; }
+        },
+        [] {
+            if (on) { order += "c"; }
+        });
+    os::at_fork(
+        [] {
+            if (on) { order += "d"; }
+        },
+        nullptr,
+        [] {
+            if (on) { order += "e"; }
+        });
+    os::at_fork(
+        nullptr,
+        [] {
+            if (on) { order += "f"; }
+        },
+        nullptr);
+    observe::Fork child([] { ::_exit(order == "dace" ? 0 : 1); });
+    CHECK(order == "dabf");
+    on = false;
+    CHECK(child.end() == 0);
+}
+
+TEST_CASE("no fork comes while something is made; its child finds it whole", "[os]") {
+    struct Thing {
+        int made_by = 0;
+    };
+    static constinit std::atomic<Thing*> place{nullptr};
+    static constinit std::atomic<Thing*> other{nullptr};
+    observe::Report report;
+    std::atomic<bool> go_on{false};
+    const auto make = [&] {
+        report.say("making");
+        while (!go_on) { std::this_thread::yield(); }
+        // One may make another.
+        os::made_once(other, [] { return new Thing{1}; });
+        return new Thing{::getpid()};
+    };
+    std::jthread maker([&] { os::made_once(place, make); });
+    REQUIRE(report.hear() == "making");
+    std::jthread hurry([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the fork waits by then
+        go_on = true;
+    });
+    observe::Fork child([&] {
+        ::alarm(20);
+        const bool whole = place.load() != nullptr && other.load() != nullptr;
+        ::_exit(whole && os::made_once(place, make).made_by == ::getppid() ? 0 : 1);
+    });
+    CHECK(go_on);
+    CHECK(child.end() == 0);
+    maker.join();
+    hurry.join();
+    delete place.load();
+    delete other.load();
+}
+
+TEST_CASE("what could not be made is made by the next", "[os]") {
+    static constinit std::atomic<int*> place{nullptr};
+    CHECK_THROWS_AS(os::made_once(place, []() -> int* { throw std::bad_alloc(); }), std::bad_alloc);
+    static int seven = 7;
+    CHECK(os::made_once(place, [] { return &seven; }) == 7);
+    CHECK(os::made_once(place, []() -> int* { throw std::bad_alloc(); }) == 7);
+    observe::Fork child([] { ::_exit(os::made_once(place, []() -> int* { return nullptr; })); });
+    CHECK(child.end() == 7 << 8);
 }

@@ -202,8 +202,8 @@ TEST_CASE("the threads leave signals to the program's own", "[pool][threads]") {
 
 TEST_CASE("each of the threads is told of", "[pool][threads]") {
     support::reset_cells();
-    support::Release release;
     mp::ThreadPool pool(3);
+    support::Release release;
     std::set<pid_t> pids;
     for (const auto& worker : pool.workers()) { pids.insert(worker.pid); }
     CHECK(pids.size() == 3);

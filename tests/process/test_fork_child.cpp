@@ -6,6 +6,7 @@
 #include "support/catch.hpp"
 #include "support/leak_check.hpp"
 
+#include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/process.hpp>
 
 #include <fcntl.h>
@@ -15,12 +16,14 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 namespace mp = multiprocessing;
+namespace os = multiprocessing::detail::os;
 using namespace std::chrono_literals;
 
 namespace {
@@ -136,6 +139,67 @@ TEST_CASE("whatever number of descriptors is left, start works or was nothing", 
                          support::children().empty() && starts_and_ends_well();
               }) == 0);
     }
+}
+
+TEST_CASE("a child of which no note can be taken is not left running", "[process]") {
+    if (!can_do_without_descriptors) {
+        SUCCEED("not with UBSan");
+        return;
+    }
+    CHECK(in_child([] {
+              // The last descriptors go in the parent between the fork and the start's end.
+              static std::optional<NoDescriptorsLeft> none;
+              static bool take = true;
+              const auto take_all = [] {
+                  if (take) { none.emplace(); }
+              };
+              os::at_fork(nullptr, take_all, nullptr);
+              observe::Report report;
+              mp::Process process([&] {
+                  report.say("runs");
+                  for (;;) { ::pause(); }
+              });
+              try {
+                  process.start();
+                  return false;
+              } catch (const mp::OSError& error) {
+                  if (error.code() != std::errc::too_many_files_open) { return false; }
+              }
+              none.reset();
+              take = false;
+              return report.ends_within(5s) && support::children().empty() && !process.is_alive() &&
+                     mp::active_children().empty() && starts_and_ends_well();
+          }) == 0);
+}
+
+TEST_CASE("a child that cannot even begin ends with 1, and without its parent's exit handlers",
+          "[process]") {
+    if (!can_do_without_descriptors) {
+        SUCCEED("not with UBSan");
+        return;
+    }
+    static observe::Report* report;
+    observe::Report said;
+    report = &said;
+    CHECK(in_child([] {
+              static std::optional<NoDescriptorsLeft> none;
+              static bool take = true;
+              std::atexit([] { report->say("exit handler of " + mp::current_process().name()); });
+              const auto take_all = [] {
+                  if (take) { none.emplace(); }
+              };
+              os::at_fork(nullptr, nullptr, take_all);
+              mp::current_process().set_name("parent");
+              mp::Process process({.name = "child", .daemon = true}, [] {});
+              const std::string text = observe::written_to(STDERR_FILENO, [&] {
+                  process.start();
+                  process.join();
+              });
+              take = false;
+              return process.exitcode() == 1 && text.starts_with("Process child:\n") &&
+                     starts_and_ends_well();
+          }) == 0);
+    CHECK(said.hear_all() == "exit handler of parent\n");
 }
 
 TEST_CASE("threads that race for the last descriptors leave no process behind", "[process]") {

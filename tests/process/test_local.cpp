@@ -66,6 +66,15 @@ TEST_CASE("the child of a plain fork that exits leaves its parent's children alo
     CHECK(life.out == statics + "alive\n" + statics);
 }
 
+TEST_CASE("a fork during the library's first use in another thread gives a child that can use it",
+          "[process]") {
+    for (int round = 0; round < 200; ++round) {
+        const auto life = observe::run_program(program, {"first_use_while_forking"});
+        CAPTURE(round, life.err);
+        REQUIRE(life.exitcode == 0);
+    }
+}
+
 TEST_CASE("a child runs the exit handlers that it registered, and none of its parent's",
           "[process]") {
     const auto [how, code] = GENERATE(table<std::string, std::string>(

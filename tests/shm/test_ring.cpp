@@ -598,9 +598,10 @@ TEST_CASE("the descriptor is readable while a record can be had") {
         const auto take = [&] {
             int taken = 0;
             while (is_readable(fd, 20'000)) {
-                const auto number = get_number(ring, 0s);
-                if (number) { ++taken; }
-                if (ring.is_shut_down() && !number) { break; }
+                // Behind a producer that the system has put aside inside it may also be too early.
+                const RingStatus status = ring.get([](std::span<const std::byte>) {}, 0s);
+                if (status == RingStatus::ok) { ++taken; }
+                if (status == RingStatus::shut_down) { break; }
             }
             return taken;
         };

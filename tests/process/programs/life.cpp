@@ -7,8 +7,10 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -272,6 +274,30 @@ int plain_fork_exits() {
     return status;
 }
 
+// What the library makes at its first use is made by one thread while another forks.
+int first_use_while_forking() {
+    std::atomic<bool> begin{false};
+    std::thread other([&] {
+        while (!begin) {}
+        static_cast<void>(mp::current_process().name());
+        const mp::Process process([] {});
+    });
+    begin = true;
+    for (int i = 0; i < 100; ++i) { static_cast<void>(::getppid()); }
+    const pid_t plain = ::fork();
+    if (plain == 0) {
+        ::alarm(10);
+        mp::Process inner({.daemon = true}, [] {});
+        inner.start();
+        inner.join();
+        ::_exit(inner.exitcode().value_or(100));
+    }
+    int status = -1;
+    ::waitpid(plain, &status, 0);
+    other.join();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
+}
+
 // exit() from a nested process: its own child is joined by it, nobody else's.
 int child_joins_its_children() {
     mp::Process process([] {
@@ -318,6 +344,7 @@ int run(const std::string& which, const std::string& argument) {
         {"closed_in_child", [&] { return closed_descriptor(std::stoi(argument), true); }},
         {"throwing_cout", throwing_cout},
         {"plain_fork_exits", plain_fork_exits},
+        {"first_use_while_forking", first_use_while_forking},
         {"child_joins_its_children", child_joins_its_children},
     };
     const auto program = programs.find(which);
