@@ -553,3 +553,15 @@ TEST_CASE("TestInitializers.test_pool_initializer: the initializer runs once in 
     pool.join();
     CHECK(cell(Cell::count) == 1);
 }
+
+TEST_CASE(
+    "_TestPoolWorkerLifetime.test_worker_finalization_via_atexit_handler_of_multiprocessing: a "
+    "program whose pool is never closed ends well",
+    "[parity]") {
+    support::Forked child([] {
+        static mp::Pool pool(2);
+        if (pool.map(square, numbers(4)) != squares(4)) { return 1; }
+        std::exit(0);
+    });
+    CHECK(support::timed([&] { CHECK(child.join() == 0); }) < 20s * support::slowness);
+}
