@@ -11,8 +11,6 @@
 
 #include <multiprocessing/errors.hpp>
 
-#include <fmt/core.h>
-
 #include <atomic>
 #include <string>
 #include <string_view>
@@ -55,13 +53,13 @@ inline std::string get_start_method() {
 
 inline void set_start_method(std::string_view method, bool force) {
     if (method != "fork" && method != "spawn" && method != "forkserver") {
-        throw ValueError(fmt::format("cannot find a start method \"{}\"", method));
+        throw ValueError(detail::text_of("cannot find a start method \"{}\"", {method}));
     }
     if (detail::start_method_is_settled().exchange(true) && !force) {
         throw ProcessError("the start method has already been set");
     }
     if (method != "fork") {
-        throw ProcessError(fmt::format("this version has no start method \"{}\"", method));
+        throw ProcessError(detail::text_of("this version has no start method \"{}\"", {method}));
     }
 }
 

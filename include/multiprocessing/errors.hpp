@@ -17,11 +17,12 @@
 /// What the kernel refused is `OSError` (`std::system_error`) whose text names the call and the
 /// object.
 
-#include <fmt/core.h>
-
+#include <concepts>
 #include <csignal>
 #include <cstddef>
+#include <cstring>
 #include <exception>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -30,6 +31,25 @@
 #include <vector>
 
 namespace multiprocessing {
+
+namespace detail {
+
+/// What `text_of` puts into its pattern: a text, or a number.
+struct TextPart {
+    TextPart(std::string string) : text(std::move(string)) {}
+    TextPart(std::string_view string) : text(string) {}
+    TextPart(const char* string) : text(string) {}
+    template <std::integral Number>
+    TextPart(Number number) : text(std::to_string(number)) {}
+
+    std::string text;
+};
+
+/// Returns `pattern` with its `{}` replaced in turn. (What `fmt::format` does, without a
+/// compile-time check for each kind of arguments, which every program would pay for.)
+std::string text_of(std::string_view pattern, std::initializer_list<TextPart> parts);
+
+}  // namespace detail
 
 /// A bad argument, or a call on a closed object.
 class ValueError : public std::invalid_argument {
@@ -65,8 +85,8 @@ class TimeoutError : public ProcessError {
 class BufferTooShort : public ProcessError {
   public:
     explicit BufferTooShort(std::vector<std::byte> message)
-        : ProcessError(
-              fmt::format("the message of {} bytes does not fit into the buffer", message.size())),
+        : ProcessError(detail::text_of("the message of {} bytes does not fit into the buffer",
+                                       {message.size()})),
           message_(std::move(message)) {}
 
     /// Returns the whole message.
@@ -244,16 +264,26 @@ class SystemExit {
 
 namespace detail {
 
+inline std::string text_of(std::string_view pattern, std::initializer_list<TextPart> parts) {
+    std::string text;
+    for (const TextPart& part : parts) {
+        const std::size_t at = pattern.find("{}");
+        text.append(pattern.substr(0, at)).append(part.text);
+        pattern.remove_prefix(at + 2);
+    }
+    return text.append(pattern);
+}
+
 /// Throws what the kernel said of `call` on `object`, as `OSError`.
 [[noreturn]] inline void throw_os_error(int error, std::string_view call, std::string_view object) {
-    throw OSError(error, std::system_category(), fmt::format("{}({})", call, object));
+    throw OSError(error, std::system_category(), text_of("{}({})", {call, object}));
 }
 
 /// Returns "SIGTERM" for 15 and so on; the number as text where the system has no name for it.
 inline std::string signal_name(int signal) {
     const char* abbreviation = ::sigabbrev_np(signal);
-    return abbreviation != nullptr ? fmt::format("SIG{}", abbreviation)
-                                   : fmt::format("signal {}", signal);
+    return abbreviation != nullptr ? text_of("SIG{}", {abbreviation})
+                                   : text_of("signal {}", {signal});
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 /// is written in one piece, so lines of several processes do not mix. Costs one comparison while it
 /// is off.
 
+#include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/standard_error.hpp>
 
 #include <fmt/core.h>
@@ -113,15 +114,17 @@ namespace detail {
 
 /// Who tells the process's name; the processes' own floor is above this one.
 inline std::atomic<std::string (*)()>& log_process_name() {
-    static std::atomic<std::string (*)()> teller{[] { return std::string("MainProcess"); }};
+    static constinit std::atomic<std::string (*)()> teller{
+        [] { return std::string("MainProcess"); }};
     return teller;
 }
 
 }  // namespace detail
 
 inline Logger& get_logger() {
-    static auto* const logger = new Logger;  // logged to until the very end of the program
-    return *logger;
+    // Made before main and with nothing to destroy: logged to until the very end of the program.
+    static constinit Logger logger;
+    return logger;
 }
 
 inline std::string log_level_name(LogLevel level) {
@@ -143,11 +146,11 @@ inline std::string log_level_name(LogLevel level) {
         case LogLevel::critical:
             return "CRITICAL";
     }
-    return fmt::format("Level {}", static_cast<int>(level));
+    return detail::text_of("Level {}", {static_cast<int>(level)});
 }
 
 inline std::string LogRecord::text() const {
-    return fmt::format("[{}/{}] {}", log_level_name(level), process_name, message);
+    return detail::text_of("[{}/{}] {}", {log_level_name(level), process_name, message});
 }
 
 inline void Logger::hand_over(LogLevel level, std::string message) {

@@ -29,10 +29,13 @@ namespace multiprocessing {
 /// A pool of processes; its members are `BasicPool`'s.
 /// \safety as `BasicPool`.
 /// \cost one thread in this process, and a process besides the workers that starts them.
-class Pool : public BasicPool<detail::ProcessEngine, detail::Passing::bytes> {
+class Pool : public BasicPool<detail::ProcessEngine<>, detail::Passing::bytes> {
   public:
+    // Templates so that a program that makes no pool does not pay for the compilation of one.
     /// Starts so many workers; 0: `process_cpu_count()`. \throws ValueError when negative.
+    template <class Lazy = void>
     explicit Pool(int processes = 0) : Pool(PoolOptions{.processes = processes}) {}
+    template <class Lazy = void>
     explicit Pool(PoolOptions options) : BasicPool(std::move(options)) {}
 };
 

@@ -565,3 +565,11 @@ TEST_CASE(
     });
     CHECK(support::timed([&] { CHECK(child.join() == 0); }) < 20s * support::slowness);
 }
+
+TEST_CASE("MiscTestCase.test_large_pool: two hundred workers do what one would", "[parity]") {
+    mp::Pool pool(200);
+    const auto results = pool.map(square, numbers(1000));
+    CHECK(std::accumulate(results.begin(), results.end(), 0) == 332'833'500);
+    pool.close();
+    pool.join();
+}

@@ -14,8 +14,6 @@
 #include <multiprocessing/os/unique_fd.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -169,12 +167,12 @@ inline void Channel::send(std::initializer_list<Bytes> parts, std::span<const in
     for (const Bytes part : parts) { length += part.size(); }
     if (length > max_message()) {
         throw ValueError(
-            fmt::format("a message of {} bytes is longer than the connection's limit of {}", length,
-                        max_message()));
+            text_of("a message of {} bytes is longer than the connection's limit of {}",
+                    {length, max_message()}));
     }
     if (descriptors.size() > os::max_descriptors) {
-        throw ValueError(fmt::format("a message can carry {} descriptors, not {}",
-                                     os::max_descriptors, descriptors.size()));
+        throw ValueError(text_of("a message can carry {} descriptors, not {}",
+                                 {os::max_descriptors, descriptors.size()}));
     }
     const FrameHeader header(length);
     std::array<Bytes, 4> left;  // the header and up to three parts
@@ -211,7 +209,7 @@ inline std::vector<std::byte> Channel::receive(std::uint64_t limit) {
     if (length > limit) {
         stop_reading();
         throw_handle_error(
-            EMSGSIZE, fmt::format("bad message length {}, at most {} are allowed", length, limit));
+            EMSGSIZE, text_of("bad message length {}, at most {} are allowed", {length, limit}));
     }
     return receive_body(length);
 }
@@ -247,9 +245,9 @@ inline os::UniqueFd Channel::receive_handle() {
         throw EOFError();
     }
     if (descriptors.size() != 1) {
-        throw ProcessError(fmt::format("received {} descriptors instead of one{}",
-                                       descriptors.size(),
-                                       descriptors.truncated() ? ": no more can be opened" : ""));
+        throw ProcessError(text_of(
+            "received {} descriptors instead of one{}",
+            {descriptors.size(), descriptors.truncated() ? ": no more can be opened" : ""}));
     }
     return descriptors.take(0);
 }
@@ -275,9 +273,8 @@ inline std::uint64_t Channel::receive_length(os::Descriptors* descriptors) {
         length = decode_long_length(second);
     }
     if (*length > max_message()) {
-        throw_handle_error(
-            EMSGSIZE, fmt::format("bad message length {}, the connection's limit is {}", *length,
-                                  max_message()));
+        throw_handle_error(EMSGSIZE, text_of("bad message length {}, the connection's limit is {}",
+                                             {*length, max_message()}));
     }
     reading.done();
     return *length;

@@ -12,8 +12,6 @@
 #include <multiprocessing/serialize.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -133,7 +131,7 @@ inline detail::Channel& detail::ConnectionAccess::channel(const Connection& conn
 }
 
 inline Connection::Connection(int fd, bool readable, bool writable) {
-    if (fd < 0) { throw ValueError(fmt::format("invalid handle: descriptor {}", fd)); }
+    if (fd < 0) { throw ValueError(detail::text_of("invalid handle: descriptor {}", {fd})); }
     if (!readable && !writable) { throw ValueError("a connection must be readable or writable"); }
     detail::os::UniqueFd owned(fd);
     detail::os::set_close_on_exec(fd);
@@ -160,12 +158,12 @@ inline void Connection::send_bytes(std::span<const std::byte> data, std::size_t 
     channel().check_writable();
     if (offset > data.size()) {
         throw ValueError(
-            fmt::format("offset {} is behind the end of {} bytes", offset, data.size()));
+            detail::text_of("offset {} is behind the end of {} bytes", {offset, data.size()}));
     }
     data = data.subspan(offset);
     if (size && *size > data.size()) {
-        throw ValueError(fmt::format("{} bytes from offset {} on are more than there are: {}",
-                                     *size, offset, data.size()));
+        throw ValueError(detail::text_of("{} bytes from offset {} on are more than there are: {}",
+                                         {*size, offset, data.size()}));
     }
     channel().send({data.first(size.value_or(data.size()))});
 }
@@ -179,7 +177,7 @@ inline std::size_t Connection::recv_bytes_into(std::span<std::byte> buffer,
     channel().check_readable();
     if (offset > buffer.size()) {
         throw ValueError(
-            fmt::format("offset {} is behind the end of {} bytes", offset, buffer.size()));
+            detail::text_of("offset {} is behind the end of {} bytes", {offset, buffer.size()}));
     }
     return channel().receive_into(buffer.subspan(offset));
 }

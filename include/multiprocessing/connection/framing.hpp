@@ -9,8 +9,6 @@
 
 #include <multiprocessing/errors.hpp>
 
-#include <fmt/core.h>
-
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -66,7 +64,7 @@ inline std::uint64_t big_endian(std::span<const std::byte> bytes) noexcept {
 }
 
 [[noreturn]] inline void throw_bad_length(std::int64_t length) {
-    throw OSError(EBADMSG, std::system_category(), fmt::format("bad message length {}", length));
+    throw OSError(EBADMSG, std::system_category(), text_of("bad message length {}", {length}));
 }
 
 inline std::optional<std::uint64_t> decode_short_length(

@@ -14,8 +14,6 @@
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/serialize.hpp>
 
-#include <fmt/core.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -64,7 +62,7 @@ class MessageHandles final : public HandleSink {
     std::uint32_t add(int fd) override {
         if (fds_.size() == os::max_descriptors) {
             throw SerializationError(
-                fmt::format("a message can carry {} handles and no more", os::max_descriptors));
+                text_of("a message can carry {} handles and no more", {os::max_descriptors}));
         }
         fds_.push_back(fd);
         return static_cast<std::uint32_t>(fds_.size() - 1);
@@ -83,9 +81,10 @@ class ReceivedHandles final : public HandleSource {
     int take(std::uint32_t index) override {
         os::UniqueFd fd = descriptors_.take(index);
         if (!fd) {
-            throw SerializationError(fmt::format(
-                "handle {} of the message did not come with it{}", index,
-                descriptors_.truncated() ? ": this process has too many descriptors open" : ""));
+            throw SerializationError(text_of(
+                "handle {} of the message did not come with it{}",
+                {index,
+                 descriptors_.truncated() ? ": this process has too many descriptors open" : ""}));
         }
         return fd.release();
     }
@@ -111,10 +110,10 @@ inline std::string_view MessageTypeEntry::name_of(std::uint64_t hash) noexcept {
 [[noreturn]] inline void throw_other_message(std::uint64_t hash, std::string_view asked_for) {
     const std::string_view came = MessageTypeEntry::name_of(hash);
     throw SerializationError(
-        came.empty() ? fmt::format("the message is not a {}; it is bytes, or a value of a type "
-                                   "that this program does not send",
-                                   asked_for)
-                     : fmt::format("the message is a {}, not a {}", came, asked_for));
+        came.empty() ? text_of("the message is not a {}; it is bytes, or a value of a type "
+                               "that this program does not send",
+                               {asked_for})
+                     : text_of("the message is a {}, not a {}", {came, asked_for}));
 }
 
 template <class T>

@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <set>
@@ -73,9 +74,9 @@ class DeathPipe {
 class DeathPipeEnds {
   public:
     static DeathPipeEnds& instance() {
-        static auto* const ends =
-            new DeathPipeEnds;  // never destroyed: fork handlers outlive statics
-        return *ends;
+        // Never destroyed: fork handlers outlive statics.
+        static constinit std::atomic<DeathPipeEnds*> ends{nullptr};
+        return made_once(ends, [] { return new DeathPipeEnds; });
     }
 
     /// Makes a pipe; returns its read and write end. No fork comes between the pipe and its note.

@@ -38,25 +38,107 @@ std::uint64_t process_token();
 /// What was made before the last `fork` may be seen by a child; see shm/slab.hpp.
 std::uint64_t fork_epoch();
 
-/// Runs `prepare` before every `fork`, then `parent` and `child` in the two processes.
-/// \throws OSError when there is no memory for it.
+/// Runs `prepare` before every `fork`, then `parent` and `child` in the two processes; what was
+/// registered last prepares first. Each may be null.
+/// \safety threads. What `prepare` locks must not be held where something is made by `made_once`.
 void at_fork(void (*prepare)(), void (*parent)(), void (*child)());
+
+/// Returns what `place` points to; `make` makes it if that is nothing yet, and it stays for good.
+///
+/// A function's static would do, were it not for forks: one that another thread is making at the
+/// moment of a fork stays half-made in the child, and whoever asks for it there waits for ever. No
+/// fork comes between the beginning and the end of `make`.
+/// \safety threads; one may make another.
+template <class T, class Make>
+T& made_once(std::atomic<T*>& place, Make make);
 
 // -------------------------------------------------------------------------------------------------
 
-inline void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
-    if (const int error = ::pthread_atfork(prepare, parent, child); error != 0) {
-        throw std::system_error(error, std::system_category(), "pthread_atfork()");
+/// All that `at_fork` was given. One handler of the C library's runs them, registered before
+/// `main`: some C libraries hold a lock of their own while they run theirs, in which a registration
+/// by another thread that holds ours would wait for ever.
+class ForkHandlers {
+  public:
+    /// Held while something is made, and while the process forks.
+    class Lock {
+      public:
+        Lock() { ::pthread_mutex_lock(&mutex_); }
+        Lock(const Lock&) = delete;
+        Lock& operator=(const Lock&) = delete;
+        ~Lock() { ::pthread_mutex_unlock(&mutex_); }
+    };
+
+    static void add(void (*prepare)(), void (*parent)(), void (*child)()) {
+        if (registered_ != 0) {
+            throw std::system_error(registered_, std::system_category(), "pthread_atfork()");
+        }
+        const Lock lock;
+        newest_ = new Entry{prepare, parent, child, newest_, nullptr};
+        (newest_->older != nullptr ? newest_->older->newer : oldest_) = newest_;
     }
+
+  private:
+    struct Entry {
+        void (*prepare)();
+        void (*parent)();
+        void (*child)();
+        Entry* older;
+        Entry* newer;
+    };
+
+    static void before() {
+        ::pthread_mutex_lock(&mutex_);
+        for (const Entry* entry = newest_; entry != nullptr; entry = entry->older) {
+            if (entry->prepare != nullptr) { entry->prepare(); }
+        }
+    }
+    static void after_in_parent() {
+        for (const Entry* entry = oldest_; entry != nullptr; entry = entry->newer) {
+            if (entry->parent != nullptr) { entry->parent(); }
+        }
+        ::pthread_mutex_unlock(&mutex_);
+    }
+    static void after_in_child() {
+        // Not unlocked: it was a thread of the parent's that locked it, under an id that is not
+        // ours.
+        mutex_ = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+        for (const Entry* entry = oldest_; entry != nullptr; entry = entry->newer) {
+            if (entry->child != nullptr) { entry->child(); }
+        }
+    }
+
+    static inline pthread_mutex_t mutex_ = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    static inline Entry* newest_ = nullptr;  // never freed: forks go on after the statics have gone
+    static inline Entry* oldest_ = nullptr;
+    static inline const int registered_ =
+        ::pthread_atfork(&before, &after_in_parent, &after_in_child);
+};
+
+inline void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
+    ForkHandlers::add(prepare, parent, child);
+}
+
+template <class T, class Make>
+T& made_once(std::atomic<T*>& place, Make make) {
+    // Acquire pairs with the release below: what it points to is whole.
+    if (T* const made = place.load(std::memory_order_acquire); made != nullptr) { return *made; }
+    const ForkHandlers::Lock lock;
+    T* made = place.load(std::memory_order_relaxed);
+    if (made == nullptr) {
+        made = make();
+        place.store(made, std::memory_order_release);
+    }
+    return *made;
 }
 
 inline std::atomic<std::uint64_t>& fork_counter() {
-    static std::atomic<std::uint64_t> counter{1};
+    static constinit std::atomic<std::uint64_t> counter{1};
     return counter;
 }
 
 inline ProcessPage& process_page() {
-    static ProcessPage* const page = [] {
+    static constinit std::atomic<ProcessPage*> page{nullptr};
+    return made_once(page, [] {
         constexpr std::size_t size = 4096;
         void* const memory =
             ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -65,15 +147,13 @@ inline ProcessPage& process_page() {
         }
         // Kernels before 4.14 refuse; there the handler below is all there is, and covers fork().
         ::madvise(memory, size, MADV_WIPEONFORK);
-        static auto* const created = static_cast<ProcessPage*>(memory);
         at_fork([] { fork_counter().fetch_add(1, std::memory_order_relaxed); }, nullptr,
                 [] {
-                    created->token.store(0, std::memory_order_relaxed);
-                    created->family_id.store(0, std::memory_order_relaxed);
+                    process_page().token.store(0, std::memory_order_relaxed);
+                    process_page().family_id.store(0, std::memory_order_relaxed);
                 });
-        return created;
-    }();
-    return *page;
+        return static_cast<ProcessPage*>(memory);
+    });
 }
 
 inline std::uint64_t process_token() {

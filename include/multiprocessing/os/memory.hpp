@@ -85,8 +85,7 @@ std::uint64_t round_to_pages(std::uint64_t size) noexcept;
 // -------------------------------------------------------------------------------------------------
 
 inline std::size_t page_size() noexcept {
-    static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    return size;
+    return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));  // no system call
 }
 
 inline std::uint64_t round_to_pages(std::uint64_t size) noexcept {
@@ -106,7 +105,7 @@ inline void reserve(int fd, std::uint64_t offset, std::uint64_t size) {
     if (size >= large) {
         if (const std::uint64_t left = available_memory(); size > left) {
             throw_os_error(ENOSPC, "posix_fallocate",
-                           fmt::format("{} bytes of shared memory, {} are available", size, left));
+                           text_of("{} bytes of shared memory, {} are available", {size, left}));
         }
     }
     int error;
@@ -114,7 +113,7 @@ inline void reserve(int fd, std::uint64_t offset, std::uint64_t size) {
         error = ::posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(size));
     } while (error == EINTR);
     if (error != 0) {
-        throw_os_error(error, "posix_fallocate", fmt::format("{} bytes of shared memory", size));
+        throw_os_error(error, "posix_fallocate", text_of("{} bytes of shared memory", {size}));
     }
 }
 
@@ -137,7 +136,7 @@ inline Mapping::Mapping(int fd, std::uint64_t offset, std::size_t size) try
               static_cast<boost::interprocess::offset_t>(offset), size) {
 } catch (const boost::interprocess::interprocess_exception& error) {
     throw_os_error(error.get_native_error() != 0 ? error.get_native_error() : ENOMEM, "mmap",
-                   fmt::format("{} bytes of shared memory", size));
+                   text_of("{} bytes of shared memory", {size}));
 }
 
 inline MirroredMapping::MirroredMapping(int fd, std::uint64_t offset, std::size_t size)
@@ -146,7 +145,7 @@ inline MirroredMapping::MirroredMapping(int fd, std::uint64_t offset, std::size_
         const int error = errno;
         if (data_ != nullptr) { ::munmap(data_, 2 * size); }
         data_ = nullptr;
-        throw_os_error(error, "mmap", fmt::format("2 x {} bytes of shared memory", size));
+        throw_os_error(error, "mmap", text_of("2 x {} bytes of shared memory", {size}));
     };
     // One reservation of address space for both, so that nobody else's mapping comes between.
     void* const place = ::mmap(nullptr, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -7,8 +7,6 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <poll.h>
 
 #include <cerrno>
@@ -33,7 +31,7 @@ bool poll(int fd, short events, const Deadline& deadline);
 
 inline std::size_t poll(std::span<pollfd> entries, const Deadline& deadline) {
     const auto refuse = [](int fd) {
-        throw_os_error(EBADF, "poll", fmt::format("descriptor {}", fd));
+        throw_os_error(EBADF, "poll", text_of("descriptor {}", {fd}));
     };
     for (const pollfd& entry : entries) {
         if (entry.fd < 0) { refuse(entry.fd); }
@@ -47,7 +45,7 @@ inline std::size_t poll(std::span<pollfd> entries, const Deadline& deadline) {
         const int ready =
             ::ppoll(entries.data(), static_cast<nfds_t>(entries.size()), &bound, nullptr);
         if (ready < 0 && errno != EINTR) {
-            throw_os_error(errno, "poll", fmt::format("{} descriptors", entries.size()));
+            throw_os_error(errno, "poll", text_of("{} descriptors", {entries.size()}));
         }
         if (ready > 0) {
             for (const pollfd& entry : entries) {

@@ -99,7 +99,7 @@ void redirect_to_null(int fd);
 inline UniqueFd pidfd_open(pid_t pid) {
     const long fd = ::syscall(SYS_pidfd_open, pid, 0);  // close-on-exec by definition
     if (fd < 0 && errno != ESRCH && errno != EINVAL) {
-        throw_os_error(errno, "pidfd_open", fmt::format("process {}", pid));
+        throw_os_error(errno, "pidfd_open", text_of("process {}", {pid}));
     }
     return UniqueFd(static_cast<int>(fd));
 }
@@ -150,7 +150,7 @@ inline void reap_by_pid(pid_t pid) noexcept {
 }
 
 inline std::optional<ProcStat> proc_stat(pid_t pid) {
-    const std::string text = read_text(fmt::format("/proc/{}/stat", pid));
+    const std::string text = read_text(text_of("/proc/{}/stat", {pid}));
     // The second field is the program's name in brackets and may hold anything, brackets included.
     const std::size_t name_end = text.rfind(')');
     if (name_end == text.npos) { return std::nullopt; }
@@ -179,7 +179,7 @@ inline std::uint64_t birth_of(const UniqueFd& pidfd, pid_t pid) {
 
 inline std::uint64_t resident_bytes(pid_t pid) {
     unsigned long long pages = 0;
-    std::sscanf(read_text(fmt::format("/proc/{}/statm", pid)).c_str(), "%*u %llu", &pages);
+    std::sscanf(read_text(text_of("/proc/{}/statm", {pid})).c_str(), "%*u %llu", &pages);
     return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
@@ -199,7 +199,7 @@ inline void random_bytes(void* bytes, std::size_t size) {
     while (size > 0) {
         const long got = ::syscall(SYS_getrandom, to, size, 0);
         if (got < 0 && errno == EINTR) { continue; }
-        if (got < 0) { throw_os_error(errno, "getrandom", fmt::format("{} bytes", size)); }
+        if (got < 0) { throw_os_error(errno, "getrandom", text_of("{} bytes", {size})); }
         to += got;
         size -= static_cast<std::size_t>(got);
     }

@@ -11,8 +11,6 @@
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/unique_fd.hpp>
 
-#include <fmt/core.h>
-
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -187,7 +185,7 @@ inline std::size_t send(int fd, Transport transport,
     alignas(cmsghdr) std::array<unsigned char, CMSG_SPACE(sizeof(int) * max_descriptors)> control;
     if (!descriptors.empty()) {
         if (descriptors.size() > max_descriptors || transport != Transport::local) {
-            throw_os_error(EINVAL, "sendmsg", fmt::format("{} descriptors", descriptors.size()));
+            throw_os_error(EINVAL, "sendmsg", text_of("{} descriptors", {descriptors.size()}));
         }
         control = {};
         message.msg_control = control.data();
@@ -207,7 +205,7 @@ inline std::size_t send(int fd, Transport transport,
         // A local peer that closed with bytes unread shows as a reset to whoever was waiting for
         // room, and as a broken pipe to whoever comes later. Both are the latter.
         const bool broken = errno == ECONNRESET && transport == Transport::local;
-        throw_os_error(broken ? EPIPE : errno, "send", fmt::format("descriptor {}", fd));
+        throw_os_error(broken ? EPIPE : errno, "send", text_of("descriptor {}", {fd}));
     }
     return static_cast<std::size_t>(sent);
 }
@@ -218,7 +216,7 @@ inline std::size_t received(ssize_t count, int fd, Transport transport) {
     // A local peer that closed before it had read everything is reported as a reset, once, after
     // its own last byte. That is the end of file: nothing that was sent to us is lost.
     if (errno == ECONNRESET && transport == Transport::local) { return 0; }
-    throw_os_error(errno, "receive", fmt::format("descriptor {}", fd));
+    throw_os_error(errno, "receive", text_of("descriptor {}", {fd}));
 }
 
 inline std::size_t receive(int fd, Transport transport, std::span<std::byte> into) {

@@ -30,7 +30,7 @@ namespace detail {
 
 /// A job with a result of type `R`.
 template <class R>
-class ResultState : public ResultJob {
+class ResultState : public ResultJob<> {
   public:
     /// Returns the value of a job that is done, or throws its error.
     const R& value() const {
@@ -52,7 +52,7 @@ class ResultState : public ResultJob {
     }
 
   protected:
-    using ResultJob::ResultJob;
+    using ResultJob<>::ResultJob;
 
     std::optional<R> value_;  // set by `assemble`, constant once `done()`
 
@@ -61,7 +61,7 @@ class ResultState : public ResultJob {
 };
 
 template <>
-class ResultState<void> : public ResultJob {
+class ResultState<void> : public ResultJob<> {
   public:
     void value() const {
         if (error()) { std::rethrow_exception(error()); }
@@ -70,7 +70,7 @@ class ResultState<void> : public ResultJob {
     void hand_out() { value(); }
 
   protected:
-    using ResultJob::ResultJob;
+    using ResultJob<>::ResultJob;
 };
 
 }  // namespace detail
@@ -151,7 +151,7 @@ class ValueCallback : public Callback {
   public:
     explicit ValueCallback(F f) : f_(std::move(f)) {}
 
-    void run(ResultJob& job) override {
+    void run(ResultJob<>& job) override {
         if (job.error()) { return; }
         if constexpr (std::is_void_v<R>) {
             std::invoke(f_);
@@ -169,7 +169,7 @@ class ErrorCallback : public Callback {
   public:
     explicit ErrorCallback(F f) : f_(std::move(f)) {}
 
-    void run(ResultJob& job) override {
+    void run(ResultJob<>& job) override {
         if (!job.error()) { return; }
         if constexpr (std::is_invocable_v<F&, const std::exception&>) {
             try {
@@ -190,7 +190,7 @@ template <class Handle>
 class Resumption : public Callback {
   public:
     explicit Resumption(Handle handle) : handle_(handle) {}
-    void run(ResultJob&) override { handle_.resume(); }
+    void run(ResultJob<>&) override { handle_.resume(); }
     bool is_last() const noexcept override { return true; }
 
   private:

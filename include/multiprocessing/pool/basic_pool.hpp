@@ -15,8 +15,6 @@
 #include <multiprocessing/process/current.hpp>
 #include <multiprocessing/serialize/callable.hpp>
 
-#include <fmt/core.h>
-
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
@@ -264,13 +262,13 @@ class BasicPool {
 
   protected:
     explicit BasicPool(PoolOptions options)
-        : core_(std::make_shared<detail::PoolCore>(
+        : core_(std::make_shared<detail::PoolCore<>>(
               std::make_shared<Engine>(detail::complete(std::move(options))))) {}
 
   private:
     static constexpr bool sends = P == detail::Passing::bytes;
 
-    detail::PoolCore& core() const {
+    detail::PoolCore<>& core() const {
         if (!core_) { detail::throw_not_running(); }
         return *core_;
     }
@@ -301,7 +299,7 @@ class BasicPool {
                                                   chunksize));
     }
 
-    std::shared_ptr<detail::PoolCore> core_;  // null when moved from
+    std::shared_ptr<detail::PoolCore<>> core_;  // null when moved from
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -331,7 +329,7 @@ void BasicPool<Engine, P>::end() noexcept {
     } else {
         // What it holds (threads, processes, locks that were held during the fork) is the parent's:
         // it can be neither used nor destroyed here.
-        static_cast<void>(new std::shared_ptr<detail::PoolCore>(std::move(core_)));
+        static_cast<void>(new std::shared_ptr<detail::PoolCore<>>(std::move(core_)));
     }
 }
 
@@ -420,9 +418,9 @@ auto BasicPool<Engine, P>::make_imap(F&& f, Range&& range, int chunksize, int bu
     using R = item_result_t<false, false, Function, range_item_t<View>>;
     if constexpr (sends) { check_crossing<Function, R, range_item_t<View>>(); }
     if (chunksize < 1) {
-        throw ValueError(fmt::format("chunksize is {}, and must be 1 or more", chunksize));
+        throw ValueError(detail::text_of("chunksize is {}, and must be 1 or more", {chunksize}));
     }
-    if (buffersize < 0) { throw ValueError(fmt::format("buffersize is {}", buffersize)); }
+    if (buffersize < 0) { throw ValueError(detail::text_of("buffersize is {}", {buffersize})); }
     core().check_running();
     ImapPlan plan{
         .chunk_length = static_cast<std::size_t>(chunksize), .ahead = 0, .ordered = ordered};

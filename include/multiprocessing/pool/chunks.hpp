@@ -7,8 +7,6 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/codec.hpp>
 
-#include <fmt/core.h>
-
 #include <cstddef>
 #include <iterator>
 #include <memory>
@@ -24,7 +22,7 @@ namespace multiprocessing::detail {
 /// Returns the chunk length of a `map`: what was asked for, or so much that each worker gets four
 /// chunks.
 inline std::size_t map_chunk_length(int asked, std::size_t items, int processes) {
-    if (asked < 0) { throw ValueError(fmt::format("chunksize is {}", asked)); }
+    if (asked < 0) { throw ValueError(text_of("chunksize is {}", {asked})); }
     if (asked > 0) { return static_cast<std::size_t>(asked); }
     const std::size_t chunks = 4 * static_cast<std::size_t>(processes);
     return items == 0 ? 1 : (items + chunks - 1) / chunks;

@@ -31,6 +31,7 @@ class LazyJob : public JobBase {
 
 /// What the handles and lazy jobs of a pool share.
 /// \safety threads.
+template <class Lazy = void>
 class PoolCore {
   public:
     explicit PoolCore(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
@@ -67,7 +68,8 @@ class PoolCore {
 
 // -------------------------------------------------------------------------------------------------
 
-inline void PoolCore::close() {
+template <class Lazy>
+void PoolCore<Lazy>::close() {
     owner_.check("pool");
     {
         const std::scoped_lock lock(mutex_);
@@ -78,7 +80,8 @@ inline void PoolCore::close() {
     engine_->close();
 }
 
-inline void PoolCore::terminate() {
+template <class Lazy>
+void PoolCore<Lazy>::terminate() {
     owner_.check("pool");
     {
         const std::scoped_lock lock(mutex_);
@@ -88,7 +91,8 @@ inline void PoolCore::terminate() {
     engine_->terminate();
 }
 
-inline void PoolCore::join() {
+template <class Lazy>
+void PoolCore<Lazy>::join() {
     owner_.check("pool");
     std::vector<std::shared_ptr<LazyJob>> lazy;
     {
@@ -104,7 +108,8 @@ inline void PoolCore::join() {
     engine_->join();
 }
 
-inline void PoolCore::shut_down() noexcept {
+template <class Lazy>
+void PoolCore<Lazy>::shut_down() noexcept {
     terminate();
     try {
         engine_->join();
@@ -114,13 +119,15 @@ inline void PoolCore::shut_down() noexcept {
     }
 }
 
-inline void PoolCore::lazy_began(const std::shared_ptr<LazyJob>& job) {
+template <class Lazy>
+void PoolCore<Lazy>::lazy_began(const std::shared_ptr<LazyJob>& job) {
     const std::scoped_lock lock(mutex_);
     if (state_ != State::running) { throw_not_running(); }
     lazy_.emplace_back(job.get(), job);
 }
 
-inline void PoolCore::lazy_ended(const LazyJob& job) {
+template <class Lazy>
+void PoolCore<Lazy>::lazy_ended(const LazyJob& job) {
     {
         const std::scoped_lock lock(mutex_);
         const auto erased =

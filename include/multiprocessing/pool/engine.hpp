@@ -23,8 +23,6 @@
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -109,6 +107,9 @@ class Job : public std::enable_shared_from_this<Job> {
 };
 
 /// What runs chunks.
+///
+/// Its descendants and what they consist of are templates for no other reason than this: a program
+/// that includes the pool and makes none does not pay for their compilation.
 /// \safety threads. After a `fork` it is the parent's: the front neither calls nor destroys it in a
 /// child.
 class Engine {
@@ -188,7 +189,7 @@ inline std::exception_ptr broken_pool_error(std::exception_ptr cause) {
             std::rethrow_exception(cause);
         } catch (...) {
             std::throw_with_nested(
-                BrokenProcessPool(fmt::format("the initializer fails in every worker: {}", text)));
+                BrokenProcessPool(text_of("the initializer fails in every worker: {}", {text})));
         }
     } catch (...) { return std::current_exception(); }
 }

@@ -11,7 +11,6 @@
 #include <multiprocessing/pool/engine.hpp>
 #include <multiprocessing/process/report.hpp>
 
-#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,8 +35,8 @@ class Owner {
     /// \throws AssertionError in any other process.
     void check(const char* what) const {
         if (is_here()) { return; }
-        throw AssertionError(fmt::format("this {} belongs to process {}, and this is process {}",
-                                         what, pid_, ::getpid()));
+        throw AssertionError(text_of("this {} belongs to process {}, and this is process {}",
+                                     {what, pid_, ::getpid()}));
     }
 
   private:
@@ -87,19 +86,21 @@ class JobBase : public Job {
     const Owner owner_;
 };
 
+template <class Lazy = void>
 class ResultJob;
 
 /// What is to be done with a result; a list, in the order in which they were added.
 class Callback {
   public:
     virtual ~Callback() = default;
-    virtual void run(ResultJob& job) = 0;
+    virtual void run(ResultJob<>& job) = 0;
     /// Tells whether it is called when waiters may see the result too, not before.
     virtual bool is_last() const noexcept { return false; }
 };
 
-/// A job that ends with one result or one error, once all of its chunks have been settled: `apply`,
-/// `map`.
+/// A job that ends with one result or one error (a template as the engines are, see `Engine`), once
+/// all of its chunks have been settled: `apply`, `map`.
+template <class Lazy>
 class ResultJob : public JobBase {
   public:
     ~ResultJob() override;
@@ -213,13 +214,15 @@ inline bool JobBase::sleep_until(Predicate there, const Deadline& deadline) {
     return true;
 }
 
-inline ResultJob::~ResultJob() {
+template <class Lazy>
+ResultJob<Lazy>::~ResultJob() {
     if (done() && error_ && !observed_.load(std::memory_order_relaxed) && owner_.is_here()) {
         report_unobserved();
     }
 }
 
-inline void ResultJob::report_unobserved() const noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::report_unobserved() const noexcept {
     try {
         std::string text;
         try {
@@ -232,31 +235,35 @@ inline void ResultJob::report_unobserved() const noexcept {
         while (!text.empty() && text.back() == '\n') { text.pop_back(); }
         std::replace(text.begin(), text.end(), '\n', ' ');
         os::write_to_stderr(
-            fmt::format("multiprocessing: a task{}{} failed and nobody asked for its result: {}\n",
-                        name_.empty() ? "" : " ", name_, text));
+            text_of("multiprocessing: a task{}{} failed and nobody asked for its result: {}\n",
+                    {name_.empty() ? "" : " ", name_, text}));
     } catch (const std::exception&) {
         // No memory for the text; there is nobody to tell of it.
     }
 }
 
-inline bool ResultJob::wait(const Deadline& deadline) {
+template <class Lazy>
+bool ResultJob<Lazy>::wait(const Deadline& deadline) {
     auto there = [this] { return done(); };
     return wait_until(Predicate(there), deadline);
 }
 
-inline void ResultJob::wait_until_unused() {
+template <class Lazy>
+void ResultJob<Lazy>::wait_until_unused() {
     auto there = [this] { return done() && unused_.load(std::memory_order_acquire); };
     wait_until(Predicate(there), Deadline(forever));
 }
 
-inline bool ResultJob::cancel() {
+template <class Lazy>
+bool ResultJob<Lazy>::cancel() {
     if (done()) { return false; }
     owner_.check("result");
     const std::shared_ptr<Engine> engine = this->engine();
     return engine && engine->cancel(*this) != 0;
 }
 
-inline bool ResultJob::cancelled() const {
+template <class Lazy>
+bool ResultJob<Lazy>::cancelled() const {
     if (!done() || !error_) { return false; }
     try {
         std::rethrow_exception(error_);
@@ -265,18 +272,21 @@ inline bool ResultJob::cancelled() const {
     }
 }
 
-inline Progress ResultJob::progress() const {
+template <class Lazy>
+Progress ResultJob<Lazy>::progress() const {
     return {items_done_.load(std::memory_order_relaxed), item_count_};
 }
 
-inline bool ResultJob::begin_here(std::size_t chunk) noexcept {
+template <class Lazy>
+bool ResultJob<Lazy>::begin_here(std::size_t chunk) noexcept {
     const std::scoped_lock lock(mutex_);
     if (settled_[chunk] != 0) { return false; }
     ++running_here_;
     return true;
 }
 
-inline void ResultJob::end_here() noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::end_here() noexcept {
     {
         const std::scoped_lock lock(mutex_);
         --running_here_;
@@ -284,7 +294,8 @@ inline void ResultJob::end_here() noexcept {
     release_when_unused();
 }
 
-inline void ResultJob::release_when_unused() noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::release_when_unused() noexcept {
     {
         const std::scoped_lock lock(mutex_);
         if (running_here_ != 0 || remaining_ != 0 || std::exchange(releasing_, true)) { return; }
@@ -295,12 +306,14 @@ inline void ResultJob::release_when_unused() noexcept {
     changed_.notify_all();
 }
 
-inline bool ResultJob::claim(std::size_t chunk) noexcept {
+template <class Lazy>
+bool ResultJob<Lazy>::claim(std::size_t chunk) noexcept {
     const std::scoped_lock lock(mutex_);
     return std::exchange(settled_[chunk], std::uint8_t{1}) == 0;
 }
 
-inline void ResultJob::settle(std::size_t chunk, std::exception_ptr error) noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::settle(std::size_t chunk, std::exception_ptr error) noexcept {
     items_done_.fetch_add(chunk_size(chunk), std::memory_order_relaxed);
     {
         const std::scoped_lock lock(mutex_);
@@ -310,7 +323,8 @@ inline void ResultJob::settle(std::size_t chunk, std::exception_ptr error) noexc
     finish();
 }
 
-inline void ResultJob::failed(std::size_t chunk, std::size_t, std::exception_ptr error) noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::failed(std::size_t chunk, std::size_t, std::exception_ptr error) noexcept {
     if (!claim(chunk)) { return; }
     try {
         error = absorb(chunk, std::move(error));
@@ -318,7 +332,8 @@ inline void ResultJob::failed(std::size_t chunk, std::size_t, std::exception_ptr
     settle(chunk, std::move(error));
 }
 
-inline void ResultJob::finish() noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::finish() noexcept {
     settler_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     if (passing_ == Passing::here) { release_when_unused(); }
     if (!error_) {
@@ -355,7 +370,8 @@ inline void ResultJob::finish() noexcept {
     for (auto& callback : last) { run_reporting(*callback); }
 }
 
-inline void ResultJob::run_reporting(Callback& callback) noexcept {
+template <class Lazy>
+void ResultJob<Lazy>::run_reporting(Callback& callback) noexcept {
     try {
         callback.run(*this);
     } catch (...) {
@@ -366,7 +382,8 @@ inline void ResultJob::run_reporting(Callback& callback) noexcept {
     }
 }
 
-inline void ResultJob::add_callback(std::unique_ptr<Callback> callback) {
+template <class Lazy>
+void ResultJob<Lazy>::add_callback(std::unique_ptr<Callback> callback) {
     if (!done()) {
         owner_.check("result");
         const std::scoped_lock lock(mutex_);

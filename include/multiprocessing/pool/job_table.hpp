@@ -68,6 +68,7 @@ struct DeathNotice {
 
 /// The shared state of one pool.
 /// \safety parent, nursery and workers; made before the first of them is forked.
+template <class Lazy = void>
 class JobTable {
   public:
     explicit JobTable(std::size_t workers)

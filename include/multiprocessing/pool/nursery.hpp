@@ -94,9 +94,11 @@ class NurseryLine {
 };
 
 /// The nursery's own work.
+template <class Lazy = void>
 class Nursery {
   public:
-    Nursery(JobTable& table, NurseryLine line, const PoolOptions& options, ParentRecord pool_owner)
+    Nursery(JobTable<>& table, NurseryLine line, const PoolOptions& options,
+            ParentRecord pool_owner)
         : table_(table),
           line_(std::move(line)),
           options_(options),
@@ -162,7 +164,7 @@ class Nursery {
             workers_[index] = fork_child(std::move(child), [this, index] {
                 line_.close();
                 workers_.clear();
-                Worker(table_, index, options_).run();
+                Worker<>(table_, index, options_).run();
             });
         } catch (const OSError& error) { return error.code().value(); }
         return 0;
@@ -197,7 +199,7 @@ class Nursery {
         }
     }
 
-    JobTable& table_;
+    JobTable<>& table_;
     NurseryLine line_;
     const PoolOptions& options_;
     const ParentRecord owner_;

@@ -12,8 +12,6 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <unistd.h>
 
 #include <cstddef>
@@ -68,23 +66,23 @@ struct WorkerInfo {
 namespace detail {
 
 [[noreturn]] inline void refuse_option(std::string_view option) {
-    throw ProcessError(fmt::format("`{}` is not supported yet", option));
+    throw ProcessError(text_of("`{}` is not supported yet", {option}));
 }
 
 /// Throws for what is wrong or what this version cannot do.
 inline void check_options(const PoolOptions& options) {
     if (options.processes < 0) {
         throw ValueError(
-            fmt::format("a pool of {} processes; 0 stands for the default", options.processes));
+            text_of("a pool of {} processes; 0 stands for the default", {options.processes}));
     }
     if (options.maxtasksperchild < 0) {
-        throw ValueError(fmt::format("maxtasksperchild is {}", options.maxtasksperchild));
+        throw ValueError(text_of("maxtasksperchild is {}", {options.maxtasksperchild}));
     }
     if (options.max_memory != 0) { refuse_option("max_memory"); }
 }
 
 inline void check_limits(Timeout timeout, int retries) {
-    if (retries < 0) { throw ValueError(fmt::format("retries is {}", retries)); }
+    if (retries < 0) { throw ValueError(text_of("retries is {}", {retries})); }
     if (!timeout.is_infinite()) { refuse_option("timeout"); }
     if (retries != 0) { refuse_option("retries"); }
 }

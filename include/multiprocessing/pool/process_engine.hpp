@@ -42,7 +42,8 @@ namespace multiprocessing::detail {
 
 /// The parent's side of a pool of processes; lives as long as the engine or its supervisor does.
 /// \safety threads. Its mutex is never held while a job, and so user code, is called.
-class ProcessPool : public std::enable_shared_from_this<ProcessPool> {
+template <class Lazy = void>
+class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
   public:
     explicit ProcessPool(PoolOptions options);
     ProcessPool(const ProcessPool&) = delete;
@@ -106,7 +107,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool> {
     bool in_supervisor() const { return std::this_thread::get_id() == supervisor_id_.load(); }
 
     const PoolOptions options_;
-    JobTable table_;
+    JobTable<> table_;
     std::thread supervisor_;
     std::atomic<std::thread::id> supervisor_id_{};
     Finalizers::Token finalizer_ = 0;
@@ -131,10 +132,11 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool> {
 };
 
 /// What the front sees.
+template <class Lazy = void>
 class ProcessEngine final : public Engine {
   public:
     explicit ProcessEngine(PoolOptions options)
-        : pool_(std::make_shared<ProcessPool>(std::move(options))) {
+        : pool_(std::make_shared<ProcessPool<>>(std::move(options))) {
         pool_->start();
     }
 
@@ -152,30 +154,32 @@ class ProcessEngine final : public Engine {
     std::vector<WorkerInfo> workers() const override { return pool_->workers(); }
 
   private:
-    std::shared_ptr<ProcessPool> pool_;
+    std::shared_ptr<ProcessPool<>> pool_;
 };
 
 // -------------------------------------------------------------------------------------------------
 
-inline ProcessPool::ProcessPool(PoolOptions options)
+template <class Lazy>
+ProcessPool<Lazy>::ProcessPool(PoolOptions options)
     : options_(std::move(options)),
       table_(static_cast<std::size_t>(options_.processes)),
       places_(static_cast<std::size_t>(options_.processes)),
       breaker_(options_.processes) {}
 
-inline void ProcessPool::start() {
+template <class Lazy>
+void ProcessPool<Lazy>::start() {
     LocalProcess::instance().arm_exit(/*is_child=*/false);
     start_nursery();
     try {
         const os::BlockedSignals blocked;
-        supervisor_ = std::thread([self = shared_from_this()] { self->supervise(); });
+        supervisor_ = std::thread([self = this->shared_from_this()] { self->supervise(); });
     } catch (...) {
         stop_nursery();
         throw;
     }
     // As Python's pool does, it ends before the program's daemonic children are terminated.
     constexpr int priority = 15;
-    finalizer_ = Finalizers::instance().add(priority, [weak = weak_from_this()] {
+    finalizer_ = Finalizers::instance().add(priority, [weak = this->weak_from_this()] {
         if (const auto self = weak.lock()) {
             self->terminate();
             self->join();
@@ -183,7 +187,8 @@ inline void ProcessPool::start() {
     });
 }
 
-inline void ProcessPool::start_nursery() {
+template <class Lazy>
+void ProcessPool<Lazy>::start_nursery() {
     auto [ours, theirs] = os::socketpair();
     const ParentRecord self = self_as_parent();
     auto nursery =
@@ -195,7 +200,7 @@ inline void ProcessPool::start_nursery() {
                     .parent = self},
                    [&, this] {
                        ours.reset();
-                       Nursery(table_, NurseryLine(std::move(theirs)), options_, self).run();
+                       Nursery<>(table_, NurseryLine(std::move(theirs)), options_, self).run();
                    });
     theirs.reset();
     NurseryLine line(std::move(ours));
@@ -205,8 +210,8 @@ inline void ProcessPool::start_nursery() {
         // It has ended those that it had started.
         nursery->join(forever);
         throw_os_error(answer ? answer->error : ECHILD, "fork",
-                       fmt::format("worker {} of {} of a pool", answer ? answer->started + 1 : 1,
-                                   options_.processes));
+                       text_of("worker {} of {} of a pool",
+                               {answer ? answer->started + 1 : 1, options_.processes}));
     }
     const std::scoped_lock lock(mutex_);
     nursery_ = std::move(nursery);
@@ -214,8 +219,9 @@ inline void ProcessPool::start_nursery() {
     std::fill(places_.begin(), places_.end(), Place{.taken = true});
 }
 
-inline void ProcessPool::submit(const std::shared_ptr<Job>& job, std::size_t first,
-                                std::size_t count) {
+template <class Lazy>
+void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first,
+                               std::size_t count) {
     Writer arguments;
     for (std::size_t chunk = first; chunk < first + count; ++chunk) {
         arguments.clear();
@@ -261,7 +267,8 @@ inline void ProcessPool::submit(const std::shared_ptr<Job>& job, std::size_t fir
     }
 }
 
-inline std::size_t ProcessPool::cancel(Job& job) {
+template <class Lazy>
+std::size_t ProcessPool<Lazy>::cancel(Job& job) {
     std::vector<Outstanding> taken;
     {
         const std::scoped_lock lock(mutex_);
@@ -286,21 +293,24 @@ inline std::size_t ProcessPool::cancel(Job& job) {
     return taken.size();
 }
 
-inline bool ProcessPool::wait(Job& job, Predicate there, const Deadline& deadline) {
+template <class Lazy>
+bool ProcessPool<Lazy>::wait(Job& job, Predicate there, const Deadline& deadline) {
     if (!in_supervisor()) { return job.sleep_until(there, deadline); }
     // In a callback: nobody else would bring what it waits for.
     while (!there() && !deadline.has_passed()) { receive(deadline.left(os::wait_slice)); }
     return there();
 }
 
-inline void ProcessPool::close() {
+template <class Lazy>
+void ProcessPool<Lazy>::close() {
     const std::scoped_lock lock(mutex_);
     if (phase_ != Phase::running) { return; }
     phase_ = Phase::closed;
     table_.tasks.shut_down(/*immediate=*/false);
 }
 
-inline void ProcessPool::end(Phase phase, std::exception_ptr verdict) {
+template <class Lazy>
+void ProcessPool<Lazy>::end(Phase phase, std::exception_ptr verdict) {
     std::deque<Outstanding> unfinished;
     {
         const std::scoped_lock lock(mutex_);
@@ -322,7 +332,8 @@ inline void ProcessPool::end(Phase phase, std::exception_ptr verdict) {
     }
 }
 
-inline void ProcessPool::join() {
+template <class Lazy>
+void ProcessPool<Lazy>::join() {
     if (in_supervisor()) {
         // From a callback: all that can be waited for here is that every task has its verdict.
         while (!is_done()) { receive(os::wait_slice); }
@@ -338,7 +349,8 @@ inline void ProcessPool::join() {
     Finalizers::instance().remove(finalizer_);
 }
 
-inline ProcessPool::~ProcessPool() {
+template <class Lazy>
+ProcessPool<Lazy>::~ProcessPool() {
     // Joinable only when the last handle went in a callback, in the supervisor's own thread.
     if (supervisor_.joinable()) {
         supervisor_.detach();
@@ -346,7 +358,8 @@ inline ProcessPool::~ProcessPool() {
     }
 }
 
-inline void ProcessPool::stop_nursery() {
+template <class Lazy>
+void ProcessPool<Lazy>::stop_nursery() {
     bool gently;
     {
         const std::scoped_lock lock(mutex_);
@@ -363,7 +376,8 @@ inline void ProcessPool::stop_nursery() {
     }
 }
 
-inline std::vector<WorkerInfo> ProcessPool::workers() const {
+template <class Lazy>
+std::vector<WorkerInfo> ProcessPool<Lazy>::workers() const {
     const std::scoped_lock lock(mutex_);
     std::vector<WorkerInfo> infos;
     for (std::size_t i = 0; i < places_.size(); ++i) {
@@ -383,7 +397,8 @@ inline std::vector<WorkerInfo> ProcessPool::workers() const {
 // ------------------------------------------------------------------------------------- the
 // supervisor
 
-inline void ProcessPool::supervise() {
+template <class Lazy>
+void ProcessPool<Lazy>::supervise() {
     supervisor_id_.store(std::this_thread::get_id());
     while (!is_done()) {
         try {
@@ -395,13 +410,15 @@ inline void ProcessPool::supervise() {
     }
 }
 
-inline bool ProcessPool::is_done() {
+template <class Lazy>
+bool ProcessPool<Lazy>::is_done() {
     const std::scoped_lock lock(mutex_);
     if (phase_ == Phase::terminated || phase_ == Phase::broken) { return true; }
     return phase_ == Phase::closed && open_ == 0;
 }
 
-inline bool ProcessPool::receive(std::chrono::nanoseconds patience) {
+template <class Lazy>
+bool ProcessPool<Lazy>::receive(std::chrono::nanoseconds patience) {
     News news;
     if (!backlog_.empty()) {
         news = std::move(backlog_.front());
@@ -413,7 +430,8 @@ inline bool ProcessPool::receive(std::chrono::nanoseconds patience) {
     return true;
 }
 
-inline bool ProcessPool::fetch(News& news, std::chrono::nanoseconds patience) {
+template <class Lazy>
+bool ProcessPool<Lazy>::fetch(News& news, std::chrono::nanoseconds patience) {
     return table_.news.get(
                [&](std::span<const std::byte> record) {
                    std::memcpy(&news.header, record.data(), sizeof news.header);
@@ -423,7 +441,8 @@ inline bool ProcessPool::fetch(News& news, std::chrono::nanoseconds patience) {
                patience) == RingStatus::ok;
 }
 
-inline void ProcessPool::handle(News news) {
+template <class Lazy>
+void ProcessPool<Lazy>::handle(News news) {
     Reader body(news.body);
     switch (news.header.kind) {
         case NewsKind::ready:
@@ -447,7 +466,8 @@ inline void ProcessPool::handle(News news) {
     }
 }
 
-inline void ProcessPool::handle_result(const NewsHeader& header, Reader& body) {
+template <class Lazy>
+void ProcessPool<Lazy>::handle_result(const NewsHeader& header, Reader& body) {
     nursery_deaths_ = 0;
     const Outstanding task = take(header.sequence);
     if (task.job == nullptr) { return; }  // it was terminated meanwhile
@@ -458,7 +478,8 @@ inline void ProcessPool::handle_result(const NewsHeader& header, Reader& body) {
     }
 }
 
-inline ProcessPool::Outstanding ProcessPool::take(std::uint64_t sequence) {
+template <class Lazy>
+typename ProcessPool<Lazy>::Outstanding ProcessPool<Lazy>::take(std::uint64_t sequence) {
     const std::scoped_lock lock(mutex_);
     if (sequence < first_outstanding_ || sequence >= first_outstanding_ + outstanding_.size()) {
         return {};
@@ -473,7 +494,8 @@ inline ProcessPool::Outstanding ProcessPool::take(std::uint64_t sequence) {
     return task;
 }
 
-inline void ProcessPool::handle_ready(std::uint32_t worker) {
+template <class Lazy>
+void ProcessPool<Lazy>::handle_ready(std::uint32_t worker) {
     breaker_.succeeded();
     last_failed_start_ = nullptr;
     given_up_ = false;
@@ -484,7 +506,8 @@ inline void ProcessPool::handle_ready(std::uint32_t worker) {
     fill_up();
 }
 
-inline void ProcessPool::handle_failed_start(std::exception_ptr why) {
+template <class Lazy>
+void ProcessPool<Lazy>::handle_failed_start(std::exception_ptr why) {
     last_failed_start_ = why;
     if (!breaker_.failed()) { return; }
     bool others_work;
@@ -500,7 +523,8 @@ inline void ProcessPool::handle_failed_start(std::exception_ptr why) {
     }
 }
 
-inline void ProcessPool::handle_death(std::uint32_t worker, const DeathNotice& notice) {
+template <class Lazy>
+void ProcessPool<Lazy>::handle_death(std::uint32_t worker, const DeathNotice& notice) {
     const Place place = bury(worker, notice);
     // Ended before it was ready: the initializer's doing, or there was no process to be had.
     // Without an initializer it is somebody who kills our workers, and that says nothing about the
@@ -508,20 +532,23 @@ inline void ProcessPool::handle_death(std::uint32_t worker, const DeathNotice& n
     if (!place.ready && !place.failed && (options_.initializer || notice.pid == 0)) {
         handle_failed_start(std::make_exception_ptr(
             ProcessError(notice.pid == 0 ? std::string("no worker could be forked")
-                                         : fmt::format("worker process {} {} before it was ready",
-                                                       notice.pid, manner_of(notice)))));
+                                         : text_of("worker process {} {} before it was ready",
+                                                   {notice.pid, manner_of(notice)}))));
     }
     fill_up();
 }
 
-inline std::string ProcessPool::manner_of(const DeathNotice& notice) {
+template <class Lazy>
+std::string ProcessPool<Lazy>::manner_of(const DeathNotice& notice) {
     return notice.exitcode < 0 ? "was ended by " + signal_name(-notice.exitcode)
-                               : fmt::format("exited with code {}", notice.exitcode);
+                               : text_of("exited with code {}", {notice.exitcode});
 }
 
 // Gives the dead worker's task its verdict, if it had one in hand, and clears the place; returns
 // what the place was.
-inline ProcessPool::Place ProcessPool::bury(std::uint32_t worker, const DeathNotice& notice) {
+template <class Lazy>
+typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
+                                                          const DeathNotice& notice) {
     WorkerSlot& slot = table_.slot(worker);
     if (const std::uint64_t claim = slot.claim.load(); claim != 0 && has_lost(worker, claim - 1)) {
         if (const Outstanding task = take(claim - 1); task.job != nullptr) {
@@ -530,8 +557,8 @@ inline ProcessPool::Place ProcessPool::bury(std::uint32_t worker, const DeathNot
                         .exitcode = notice.exitcode,
                         .task_index = task.job->first_item(task.chunk) + item,
                         .core_dumped = notice.core_dumped != 0};
-            const std::string text = fmt::format("worker process {} {} while it ran item {}",
-                                                 notice.pid, manner_of(notice), death.task_index);
+            const std::string text = text_of("worker process {} {} while it ran item {}",
+                                             {notice.pid, manner_of(notice), death.task_index});
             task.job->failed(task.chunk, item,
                              std::make_exception_ptr(WorkerDiedError(text, std::move(death))));
         }
@@ -544,7 +571,8 @@ inline ProcessPool::Place ProcessPool::bury(std::uint32_t worker, const DeathNot
 }
 
 // Tells whether the task was in the hands of the worker, which is dead, and in nobody else's.
-inline bool ProcessPool::has_lost(std::uint32_t worker, std::uint64_t sequence) {
+template <class Lazy>
+bool ProcessPool<Lazy>::has_lost(std::uint32_t worker, std::uint64_t sequence) {
     {
         const std::scoped_lock lock(mutex_);
         // The claim is noted before the get is committed: the task may still be in the ring.
@@ -568,7 +596,8 @@ inline bool ProcessPool::has_lost(std::uint32_t worker, std::uint64_t sequence) 
 }
 
 // Starts a worker for every empty place, where that makes sense.
-inline void ProcessPool::fill_up() {
+template <class Lazy>
+void ProcessPool<Lazy>::fill_up() {
     std::exception_ptr broken;
     {
         const std::scoped_lock lock(mutex_);
@@ -596,7 +625,8 @@ inline void ProcessPool::fill_up() {
     if (broken != nullptr) { end(Phase::broken, broken); }
 }
 
-inline void ProcessPool::check_nursery() {
+template <class Lazy>
+void ProcessPool<Lazy>::check_nursery() {
     if (nursery_->is_alive()) { return; }
     // Its workers end with it, in a moment; what they have put before is theirs.
     for (std::uint32_t i = 0; i < table_.workers(); ++i) {
@@ -611,10 +641,10 @@ inline void ProcessPool::check_nursery() {
     constexpr unsigned bearable = 3;
     if (++nursery_deaths_ > bearable) {
         end(Phase::broken,
-            std::make_exception_ptr(BrokenProcessPool(fmt::format(
-                "the process that starts the pool's workers died {} times without a result "
-                "in between",
-                nursery_deaths_))));
+            std::make_exception_ptr(BrokenProcessPool(
+                text_of("the process that starts the pool's workers died {} times without a result "
+                        "in between",
+                        {nursery_deaths_}))));
         return;
     }
     for (std::uint32_t i = 0; i < table_.workers(); ++i) {

@@ -15,7 +15,6 @@
 #include <multiprocessing/serialize/exception.hpp>
 #include <multiprocessing/serialize/std_types.hpp>
 
-#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -57,7 +56,7 @@ inline std::exception_ptr task_error_here() {
         throw;
     } catch (const SystemExit& exit) {
         return std::make_exception_ptr(
-            ProcessError(fmt::format("the task ended itself with exit code {}", exit.code())));
+            ProcessError(text_of("the task ended itself with exit code {}", {exit.code()})));
     } catch (...) { return std::current_exception(); }
 }
 

@@ -12,7 +12,6 @@
 #include <multiprocessing/process/report.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -37,7 +36,8 @@ namespace multiprocessing::detail {
 
 /// What the threads of a pool share; lives as long as one of them does.
 /// \safety threads. No job is called, and so no user code runs, under `mutex_`.
-class ThreadCrew : public std::enable_shared_from_this<ThreadCrew> {
+template <class Lazy = void>
+class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
   public:
     explicit ThreadCrew(PoolOptions options)
         : options_(std::move(options)),
@@ -112,10 +112,11 @@ bool program_is_ending();
 /// Has `program_is_ending` know of the end of a program that used a pool in this thread.
 void watch_end_of_program();
 
+template <class Lazy = void>
 class ThreadEngine final : public Engine {
   public:
     explicit ThreadEngine(PoolOptions options)
-        : crew_(std::make_shared<ThreadCrew>(std::move(options))) {
+        : crew_(std::make_shared<ThreadCrew<>>(std::move(options))) {
         crew_->start();
     }
     ~ThreadEngine() override { crew_->detach(); }
@@ -134,7 +135,7 @@ class ThreadEngine final : public Engine {
     std::vector<WorkerInfo> workers() const override { return crew_->workers(); }
 
   private:
-    const std::shared_ptr<ThreadCrew> crew_;  // its threads hold it too
+    const std::shared_ptr<ThreadCrew<>> crew_;  // its threads hold it too
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -167,7 +168,8 @@ inline void watch_end_of_program() {
     static_cast<void>(registered);
 }
 
-inline void ThreadCrew::start() {
+template <class Lazy>
+void ThreadCrew<Lazy>::start() {
     watch_end_of_program();
     try {
         for (std::size_t place = 0; place < places_.size(); ++place) {
@@ -183,13 +185,14 @@ inline void ThreadCrew::start() {
         terminate();
         join();
         throw OSError(error.code(),
-                      fmt::format("pthread_create({} threads of a pool)", places_.size()));
+                      text_of("pthread_create({} threads of a pool)", {places_.size()}));
     }
 }
 
 // With the mutex held. The new thread first joins the one whose place it takes; when there is no
 // new thread to be had, `predecessor` is as it was.
-inline void ThreadCrew::start_thread(std::size_t place, std::thread& predecessor) {
+template <class Lazy>
+void ThreadCrew<Lazy>::start_thread(std::size_t place, std::thread& predecessor) {
     // Signals are for the threads that the program made itself.
     sigset_t all;
     sigset_t before;
@@ -200,7 +203,7 @@ inline void ThreadCrew::start_thread(std::size_t place, std::thread& predecessor
     const auto handover = std::make_shared<std::thread>(std::move(predecessor));
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
-        places_[place].thread = std::thread([self = shared_from_this(), place, handover] {
+        places_[place].thread = std::thread([self = this->shared_from_this(), place, handover] {
             if (handover->joinable()) { handover->join(); }
             self->work(place);
         });
@@ -214,7 +217,8 @@ inline void ThreadCrew::start_thread(std::size_t place, std::thread& predecessor
     ++alive_;
 }
 
-inline void ThreadCrew::work(std::size_t place) {
+template <class Lazy>
+void ThreadCrew<Lazy>::work(std::size_t place) {
     current_ = this;
     {
         const std::scoped_lock lock(mutex_);
@@ -245,14 +249,15 @@ inline void ThreadCrew::work(std::size_t place) {
     progress_.notify_all();
 }
 
-inline bool ThreadCrew::initialize() {
+template <class Lazy>
+bool ThreadCrew<Lazy>::initialize() {
     for (;;) {
         std::exception_ptr error;
         try {
             if (options_.initializer) { options_.initializer(); }
         } catch (const SystemExit& exit) {
             error = std::make_exception_ptr(ProcessError(
-                fmt::format("the initializer ended itself with exit code {}", exit.code())));
+                text_of("the initializer ended itself with exit code {}", {exit.code()})));
         } catch (...) { error = std::current_exception(); }
         bool broken = false;
         {
@@ -274,7 +279,8 @@ inline bool ThreadCrew::initialize() {
 }
 
 // With the mutex held, by the thread that is to be replaced.
-inline bool ThreadCrew::replace(std::size_t place) noexcept {
+template <class Lazy>
+bool ThreadCrew<Lazy>::replace(std::size_t place) noexcept {
     std::thread self = std::move(places_[place].thread);
     try {
         start_thread(place, self);
@@ -286,7 +292,8 @@ inline bool ThreadCrew::replace(std::size_t place) noexcept {
     }
 }
 
-inline bool ThreadCrew::run_one(std::unique_lock<std::mutex>& lock, const Job* only) {
+template <class Lazy>
+bool ThreadCrew<Lazy>::run_one(std::unique_lock<std::mutex>& lock, const Job* only) {
     const auto found = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& pending) {
         return only == nullptr || pending.job.get() == only;
     });
@@ -309,8 +316,9 @@ inline bool ThreadCrew::run_one(std::unique_lock<std::mutex>& lock, const Job* o
     return true;
 }
 
-inline void ThreadCrew::submit(const std::shared_ptr<Job>& job, std::size_t first,
-                               std::size_t count) {
+template <class Lazy>
+void ThreadCrew<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first,
+                              std::size_t count) {
     watch_end_of_program();
     {
         const std::scoped_lock lock(mutex_);
@@ -327,7 +335,8 @@ inline void ThreadCrew::submit(const std::shared_ptr<Job>& job, std::size_t firs
     }
 }
 
-inline std::size_t ThreadCrew::cancel(Job& job) {
+template <class Lazy>
+std::size_t ThreadCrew<Lazy>::cancel(Job& job) {
     std::vector<Pending> taken;
     {
         const std::scoped_lock lock(mutex_);
@@ -348,7 +357,8 @@ inline std::size_t ThreadCrew::cancel(Job& job) {
     return count;
 }
 
-inline bool ThreadCrew::wait(Job& job, Predicate there, const Deadline& deadline) {
+template <class Lazy>
+bool ThreadCrew<Lazy>::wait(Job& job, Predicate there, const Deadline& deadline) {
     if (!is_one_of_us()) { return job.sleep_until(there, deadline); }
     // A task waits for another one. It may be the only thread: it runs what it waits for itself.
     // Not when it may wait for some time only, since a task that has begun cannot be left.
@@ -367,13 +377,15 @@ inline bool ThreadCrew::wait(Job& job, Predicate there, const Deadline& deadline
     return true;
 }
 
-inline void ThreadCrew::close() {
+template <class Lazy>
+void ThreadCrew<Lazy>::close() {
     const std::scoped_lock lock(mutex_);
     if (phase_ == Phase::running) { phase_ = Phase::closed; }
     work_there_.notify_all();
 }
 
-inline void ThreadCrew::end(Phase phase, std::exception_ptr verdict) {
+template <class Lazy>
+void ThreadCrew<Lazy>::end(Phase phase, std::exception_ptr verdict) {
     std::deque<Pending> pending;
     std::vector<std::pair<std::shared_ptr<Job>, std::size_t>> running;
     {
@@ -401,7 +413,8 @@ inline void ThreadCrew::end(Phase phase, std::exception_ptr verdict) {
     progress_.notify_all();
 }
 
-inline void ThreadCrew::join() {
+template <class Lazy>
+void ThreadCrew<Lazy>::join() {
     if (is_one_of_us()) {
         throw AssertionError("a pool cannot be joined by one of its own threads");
     }
@@ -425,14 +438,16 @@ inline void ThreadCrew::join() {
     }
 }
 
-inline void ThreadCrew::detach() {
+template <class Lazy>
+void ThreadCrew<Lazy>::detach() {
     const std::scoped_lock lock(mutex_);
     for (auto& place : places_) {
         if (place.thread.joinable()) { place.thread.detach(); }
     }
 }
 
-inline std::vector<WorkerInfo> ThreadCrew::workers() const {
+template <class Lazy>
+std::vector<WorkerInfo> ThreadCrew<Lazy>::workers() const {
     const std::scoped_lock lock(mutex_);
     std::vector<WorkerInfo> infos;
     for (const auto& place : places_) {

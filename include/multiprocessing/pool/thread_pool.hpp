@@ -21,10 +21,13 @@ namespace multiprocessing {
 /// A pool of threads; its members are `BasicPool`'s.
 /// \safety as `BasicPool`. A task may wait for another one of its own pool: it then runs that one
 /// itself.
-class ThreadPool : public BasicPool<detail::ThreadEngine, detail::Passing::here> {
+class ThreadPool : public BasicPool<detail::ThreadEngine<>, detail::Passing::here> {
   public:
+    // Templates so that a program that makes no pool does not pay for the compilation of one.
     /// Starts so many threads; 0: `process_cpu_count()`. \throws ValueError when negative.
+    template <class Lazy = void>
     explicit ThreadPool(int processes = 0) : ThreadPool(PoolOptions{.processes = processes}) {}
+    template <class Lazy = void>
     explicit ThreadPool(PoolOptions options) : BasicPool(std::move(options)) {}
 };
 

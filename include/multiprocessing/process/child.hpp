@@ -99,8 +99,8 @@ class Child {
     void require_ours(const char* what) const {
         if (!is_ours()) {
             throw AssertionError(
-                fmt::format("can only {} a child process: process {} is not one of process {}",
-                            what, pid_, ::getpid()));
+                text_of("can only {} a child process: process {} is not one of process {}",
+                        {what, pid_, ::getpid()}));
         }
     }
 

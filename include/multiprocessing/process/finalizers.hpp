@@ -11,11 +11,12 @@
 
 #include <multiprocessing/os/fork.hpp>
 
-#include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <iterator>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -28,8 +29,9 @@ class Finalizers {
     using Token = std::uint64_t;
 
     static Finalizers& instance() {
-        static auto* const finalizers = new Finalizers;  // outlives every static that registers
-        return *finalizers;
+        // Never destroyed: it outlives every static that registers.
+        static constinit std::atomic<Finalizers*> finalizers{nullptr};
+        return os::made_once(finalizers, [] { return new Finalizers; });
     }
 
     Token add(int priority, std::function<void()> function) {
@@ -42,7 +44,9 @@ class Finalizers {
     void remove(Token token) {
         const std::scoped_lock running(run_mutex_);
         const std::scoped_lock lock(mutex_);
-        std::erase_if(entries_, [&](const Entry& entry) { return entry.token == token; });
+        for (std::size_t i = 0; i < entries_.size(); ++i) {
+            if (entries_[i].token == token) { return forget(i); }
+        }
     }
 
     /// Runs, and forgets, the functions of at least this priority.
@@ -52,13 +56,14 @@ class Finalizers {
             std::function<void()> function;
             {
                 const std::scoped_lock lock(mutex_);
-                // Later entries win ties: `>=` of a reverse search is what max_element does here.
-                const auto best = std::max_element(
-                    entries_.rbegin(), entries_.rend(),
-                    [](const Entry& a, const Entry& b) { return a.priority < b.priority; });
-                if (best == entries_.rend() || best->priority < least_priority) { return; }
-                function = std::move(best->function);
-                entries_.erase(std::next(best).base());
+                std::size_t best = 0;
+                for (std::size_t i = 1; i < entries_.size(); ++i) {
+                    // Later entries win ties.
+                    if (entries_[i].priority >= entries_[best].priority) { best = i; }
+                }
+                if (entries_.empty() || entries_[best].priority < least_priority) { return; }
+                function = std::move(entries_[best].function);
+                forget(best);
             }
             function();
         }
@@ -70,6 +75,10 @@ class Finalizers {
         int priority;
         std::function<void()> function;
     };
+
+    void forget(std::size_t index) {
+        entries_.erase(entries_.begin() + static_cast<std::ptrdiff_t>(index));
+    }
 
     Finalizers() {
         os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },

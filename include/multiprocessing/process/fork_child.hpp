@@ -4,6 +4,7 @@
 /// \file
 /// The start method `fork`: a copy of this process that runs one function and ends.
 
+#include <multiprocessing/errors.hpp>
 #include <multiprocessing/logging.hpp>
 #include <multiprocessing/os/death_pipe.hpp>
 #include <multiprocessing/os/standard_error.hpp>
@@ -83,8 +84,9 @@ template <class Body>
         if (!exit.text().empty()) { os::write_to_stderr(exit.text() + "\n"); }
     } catch (...) {
         flush_standard_streams();
-        os::write_to_stderr(fmt::format("Process {}:\n{}", LocalProcess::instance().name(),
-                                        describe_exception(std::current_exception())));
+        os::write_to_stderr(text_of(
+            "Process {}:\n{}",
+            {LocalProcess::instance().name(), describe_exception(std::current_exception())}));
     }
     // Without our own end of process std::exit would run the parent's.
     if (!armed) { ::_exit(code); }

@@ -4,20 +4,18 @@
 /// \file
 /// What a process knows of itself: its name, its parent, its children, and how to end.
 
+#include <multiprocessing/errors.hpp>
 #include <multiprocessing/logging.hpp>
-#include <multiprocessing/os/death_pipe.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/process/child.hpp>
 #include <multiprocessing/process/finalizers.hpp>
 #include <multiprocessing/process/streams.hpp>
 #include <multiprocessing/shm/family.hpp>
-#include <multiprocessing/shm/slab.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -46,21 +44,26 @@ struct ParentRecord {
 class LocalProcess {
   public:
     static LocalProcess& instance() {
-        static auto* const process = new LocalProcess;  // asked until the very end of the program
-        return *process;
+        // Never destroyed: it is asked until the very end of the program.
+        static constinit std::atomic<LocalProcess*> process{nullptr};
+        return os::made_once(process, [] { return new LocalProcess; });
     }
 
     std::string name() const {
-        return with_lock([&] { return name_; });
+        const std::scoped_lock lock(mutex_);
+        return name_;
     }
     void set_name(std::string name) {
-        with_lock([&] { name_ = std::move(name); });
+        const std::scoped_lock lock(mutex_);
+        name_ = std::move(name);
     }
     std::string authkey() const {
-        return with_lock([&] { return authkey_; });
+        const std::scoped_lock lock(mutex_);
+        return authkey_;
     }
     void set_authkey(std::string key) {
-        with_lock([&] { authkey_ = std::move(key); });
+        const std::scoped_lock lock(mutex_);
+        authkey_ = std::move(key);
     }
     bool daemon() const noexcept { return daemon_; }
     /// Tells whether this process ends with its parent; its children then do too.
@@ -70,14 +73,14 @@ class LocalProcess {
     /// Returns the next child's place in the family tree: "1", or "1:2" for the second child of
     /// that.
     std::string next_child_identity() {
-        return with_lock([&] {
-            const std::string number = std::to_string(++children_made_);
-            return identity_.empty() ? number : identity_ + ":" + number;
-        });
+        const std::scoped_lock lock(mutex_);
+        const std::string number = std::to_string(++children_made_);
+        return identity_.empty() ? number : identity_ + ":" + number;
     }
 
     void add_child(std::shared_ptr<Child> child) {
-        with_lock([&] { children_.push_back(std::move(child)); });
+        const std::scoped_lock lock(mutex_);
+        children_.push_back(std::move(child));
     }
     /// Returns the children that live; reaps and forgets those that have ended.
     std::vector<std::shared_ptr<Child>> living_children();
@@ -97,10 +100,9 @@ class LocalProcess {
   private:
     LocalProcess();
 
-    template <class F>
-    std::invoke_result_t<F> with_lock(F f) const {
+    std::vector<std::shared_ptr<Child>> all_children() const {
         const std::scoped_lock lock(mutex_);
-        return f();
+        return children_;
     }
 
     static void end_of_process(int status, void* is_child);
@@ -123,11 +125,6 @@ class LocalProcess {
 
 inline LocalProcess::LocalProcess() : authkey_(32, '\0') {
     log_process_name().store([] { return instance().name(); });
-    // Made before the first child is: a static that another thread is making at the moment of a
-    // fork stays half-made in the child, and whoever asks for it there waits for ever.
-    Finalizers::instance();
-    os::DeathPipeEnds::instance();
-    Slab::instance();
     os::random_bytes(authkey_.data(), authkey_.size());
     os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                 [] {
@@ -139,24 +136,27 @@ inline LocalProcess::LocalProcess() : authkey_(32, '\0') {
 }
 
 inline std::vector<std::shared_ptr<Child>> LocalProcess::living_children() {
-    auto all = with_lock([&] { return children_; });
-    std::erase_if(all, [&](const std::shared_ptr<Child>& child) {
-        if (child->is_alive()) { return false; }
-        forget_child(child.get());
-        return true;
-    });
-    return all;
+    std::vector<std::shared_ptr<Child>> living;
+    for (const std::shared_ptr<Child>& child : all_children()) {
+        if (child->is_alive()) {
+            living.push_back(child);
+        } else {
+            forget_child(child.get());
+        }
+    }
+    return living;
 }
 
 inline void LocalProcess::forget_child(const Child* child) {
     std::shared_ptr<Child> forgotten;  // destroyed after the lock is released
-    with_lock([&] {
-        const auto found = std::find_if(children_.begin(), children_.end(),
-                                        [&](const auto& known) { return known.get() == child; });
-        if (found == children_.end()) { return; }
-        forgotten = std::move(*found);
-        children_.erase(found);
-    });
+    const std::scoped_lock lock(mutex_);
+    for (auto known = children_.begin(); known != children_.end(); ++known) {
+        if (known->get() == child) {
+            forgotten.swap(*known);
+            children_.erase(known);
+            return;
+        }
+    }
 }
 
 inline bool LocalProcess::join_child(Child& child, Timeout timeout) {
@@ -178,8 +178,10 @@ inline void LocalProcess::become(std::string name, std::string identity, bool da
 
 inline void LocalProcess::arm_exit(bool is_child) {
     const std::uint64_t token = os::process_token();
-    const bool first = with_lock([&] { return std::exchange(exit_armed_for_, token) != token; });
     static char child_mark;
+    mutex_.lock();
+    const bool first = std::exchange(exit_armed_for_, token) != token;
+    mutex_.unlock();
     if (first) { os::on_exit(&end_of_process, is_child ? &child_mark : nullptr); }
 }
 
@@ -190,8 +192,8 @@ inline void LocalProcess::end_of_process(int status, void* is_child) {
         instance().end_children();
         Finalizers::instance().run(std::numeric_limits<int>::min());
     } catch (const std::exception& error) {
-        fmt::print(stderr, "multiprocessing: at the end of process {}: {}\n", ::getpid(),
-                   error.what());
+        os::write_to_stderr(
+            text_of("multiprocessing: at the end of process {}: {}\n", {::getpid(), error.what()}));
     }
     if (is_child == nullptr) {
         Family::record_exit(status);

@@ -183,11 +183,11 @@ inline void Process::run() {
 inline void Process::start() {
     require_open();
     if (child_ != nullptr || runs_here_) {
-        throw AssertionError(fmt::format("cannot start {} twice", name_));
+        throw AssertionError(detail::text_of("cannot start {} twice", {name_}));
     }
     if (maker_ != detail::os::process_token()) {
         throw AssertionError(
-            fmt::format("can only start a process that was made by process {}", ::getpid()));
+            detail::text_of("can only start a process that was made by process {}", {::getpid()}));
     }
     detail::LocalProcess& self = detail::LocalProcess::instance();
     self.living_children();  // reaps those that have ended
@@ -207,15 +207,15 @@ inline void Process::start() {
 }
 
 inline void Process::require_open() const {
-    if (closed_) { throw ValueError(fmt::format("process object {} is closed", name_)); }
+    if (closed_) { throw ValueError(detail::text_of("process object {} is closed", {name_})); }
 }
 
 inline detail::Child& Process::child(const char* what) const {
     require_open();
     if (child_ == nullptr) {
-        throw AssertionError(runs_here_
-                                 ? fmt::format("cannot {} the current process", what)
-                                 : fmt::format("can only {} a started process: {}", what, name_));
+        throw AssertionError(
+            runs_here_ ? detail::text_of("cannot {} the current process", {what})
+                       : detail::text_of("can only {} a started process: {}", {what, name_}));
     }
     return *child_;
 }
@@ -224,8 +224,8 @@ inline bool Process::is_alive() const {
     require_open();
     if (runs_here_) { return true; }
     if (maker_ != detail::os::process_token()) {
-        throw AssertionError(fmt::format(
-            "can only test a child process: {} is not one of process {}", name_, ::getpid()));
+        throw AssertionError(detail::text_of(
+            "can only test a child process: {} is not one of process {}", {name_, ::getpid()}));
     }
     return child_ != nullptr &&
            !detail::LocalProcess::instance().join_child(*child_, std::chrono::seconds(0));
@@ -245,9 +245,9 @@ inline void Process::close() {
     if (child_ != nullptr) {
         if (child_->is_alive()) {
             throw ValueError(
-                fmt::format("cannot close {} while it is still running: "
-                            "call join() or terminate() first",
-                            name_));
+                detail::text_of("cannot close {} while it is still running: "
+                                "call join() or terminate() first",
+                                {name_}));
         }
         detail::LocalProcess::instance().forget_child(child_.get());
         child_.reset();
@@ -264,7 +264,7 @@ inline void Process::set_name(std::string name) {
 inline void Process::set_daemon(bool daemon) {
     require_open();
     if (child_ != nullptr || runs_here_) {
-        throw AssertionError(fmt::format("{} has already started", name_));
+        throw AssertionError(detail::text_of("{} has already started", {name_}));
     }
     daemon_ = daemon;
 }
@@ -284,7 +284,9 @@ inline std::optional<int> Process::exitcode() const {
 
 inline int Process::sentinel() const {
     require_open();
-    if (child_ == nullptr) { throw ValueError(fmt::format("{} has not been started", name_)); }
+    if (child_ == nullptr) {
+        throw ValueError(detail::text_of("{} has not been started", {name_}));
+    }
     return child_->sentinel();
 }
 

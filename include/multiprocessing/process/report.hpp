@@ -33,8 +33,8 @@ inline std::string describe_exception(std::exception_ptr exception, int depth = 
     try {
         std::rethrow_exception(std::move(exception));
     } catch (const std::exception& error) {
-        std::string text = fmt::format("{}{}: {}\n", depth == 0 ? "  " : "  caused by ",
-                                       readable_type_name(typeid(error)), error.what());
+        std::string text = text_of("{}{}: {}\n", {depth == 0 ? "  " : "  caused by ",
+                                                  readable_type_name(typeid(error)), error.what()});
         // Not rethrow_if_nested: thrown outside a handler there is none inside, and that ends the
         // program.
         const auto* const outer = dynamic_cast<const std::nested_exception*>(&error);
@@ -44,8 +44,8 @@ inline std::string describe_exception(std::exception_ptr exception, int depth = 
         return text;
     } catch (...) {
         const std::type_info* const type = abi::__cxa_current_exception_type();
-        return fmt::format("  {}\n",
-                           type != nullptr ? readable_type_name(*type) : "unknown exception");
+        return text_of("  {}\n",
+                       {type != nullptr ? readable_type_name(*type) : "unknown exception"});
     }
 }
 

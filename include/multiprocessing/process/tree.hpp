@@ -10,12 +10,12 @@
 
 #include <dirent.h>
 
+#include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <exception>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -32,10 +32,8 @@ class ProcessTree {
     /// The tree below a process: its number unless that has been reaped, its place in the family if
     /// it has one.
     ProcessTree(std::optional<pid_t> root, std::optional<MemberId> member) {
-        if (member) { relatives_.insert(*member); }
-        if (root) {
-            add(*root, [](const os::UniqueFd&) { return true; });
-        }
+        if (member) { relatives_.push_back(*member); }
+        if (root) { add(*root, os::pidfd_open(*root)); }
     }
 
     /// Sends SIGTERM to all, waits up to `grace` for them, and sends SIGKILL to who is left.
@@ -43,32 +41,55 @@ class ProcessTree {
     void terminate(Timeout grace) {
         const Deadline deadline(grace);
         signal_until_no_more(SIGTERM);
-        for (const auto& [pid, pidfd] : members_) { os::wait_ended(pidfd.get(), deadline); }
+        for (const Member& member : members_) { os::wait_ended(member.pidfd.get(), deadline); }
         signal_until_no_more(SIGKILL);
-        for (const auto& [pid, pidfd] : members_) {
-            os::wait_ended(pidfd.get(), Deadline(std::chrono::seconds(1)));
+        for (const Member& member : members_) {
+            os::wait_ended(member.pidfd.get(), Deadline(std::chrono::seconds(1)));
         }
         if (refused_ != nullptr) { std::rethrow_exception(refused_); }
     }
 
   private:
-    // Takes the process in if it proves to be a descendant once its number cannot change hands.
-    template <class Check>
-    bool add(pid_t pid, Check is_descendant) {
-        if (members_.contains(pid)) { return false; }
-        os::UniqueFd pidfd = os::pidfd_open(pid);
-        if (!pidfd || !is_descendant(pidfd)) { return false; }
-        members_.emplace(pid, std::move(pidfd));
+    struct Member {
+        pid_t pid;
+        os::UniqueFd pidfd;
+        int last_signal = 0;
+    };
+    struct Pair {
+        pid_t child;
+        pid_t parent;
+    };
+
+    // Takes in a process that proved to be a descendant when its number could not change hands.
+    bool add(pid_t pid, os::UniqueFd pidfd) {
+        if (!pidfd) { return false; }
+        members_.push_back({.pid = pid, .pidfd = std::move(pidfd)});
         return true;
+    }
+
+    // Returns the place of a process among the members, their number when it is none.
+    std::size_t find(pid_t pid) const {
+        std::size_t at = 0;
+        while (at < members_.size() && members_[at].pid != pid) { ++at; }
+        return at;
+    }
+    bool is_member(pid_t pid) const { return find(pid) < members_.size(); }
+
+    bool is_relative(MemberId id) const {
+        for (const MemberId relative : relatives_) {
+            if (relative == id) { return true; }
+        }
+        return false;
     }
 
     // A member that gets the signal may fork before it does: look again until nobody new is there.
     void signal_until_no_more(int signal) {
-        std::set<pid_t> signalled;
         constexpr int rounds = 16;
         for (int round = 0; round < rounds && (find_descendants() || round == 0); ++round) {
-            for (const auto& [pid, pidfd] : members_) {
-                if (signalled.insert(pid).second) { send(pidfd, signal); }
+            for (Member& member : members_) {
+                if (std::exchange(member.last_signal, signal) != signal) {
+                    send(member.pidfd, signal);
+                }
             }
         }
     }
@@ -95,16 +116,16 @@ class ProcessTree {
 
     bool find_by_kernel() {
         bool found = false;
-        for (const auto& [pid, parent] : kernel_pairs()) {
-            const auto member = members_.find(parent);
-            if (member == members_.end()) { continue; }
-            const bool added = add(pid, [&, child = pid, ppid = parent](const os::UniqueFd& pidfd) {
-                const auto stat = os::proc_stat(child);
-                // Who has not been reaped still has its number: what we read is about these two.
-                return stat && stat->ppid == ppid && !os::is_reaped(member->second) &&
-                       !os::is_reaped(pidfd);
-            });
-            found = found || added;
+        for (const Pair& pair : kernel_pairs()) {
+            const std::size_t parent = find(pair.parent);
+            if (parent == members_.size() || is_member(pair.child)) { continue; }
+            os::UniqueFd pidfd = os::pidfd_open(pair.child);
+            const auto stat = os::proc_stat(pair.child);
+            // Who has not been reaped still has its number: what we read is about these two.
+            if (pidfd && stat && stat->ppid == pair.parent &&
+                !os::is_reaped(members_[parent].pidfd) && !os::is_reaped(pidfd)) {
+                found = add(pair.child, std::move(pidfd));
+            }
         }
         return found;
     }
@@ -113,33 +134,36 @@ class ProcessTree {
         bool found = false;
         Family::for_each([&](MemberId id) {
             const auto pid = Family::pid(id);
-            const bool known = relatives_.contains(id);
-            const bool descends = relatives_.contains(Family::parent(id));
-            if (!pid || (!known && !descends && !members_.contains(*pid))) { return; }
+            const bool known = is_relative(id);
+            const bool descends = is_relative(Family::parent(id));
+            if (!pid || (!known && !descends && !is_member(*pid))) { return; }
             const bool alive = !Family::has_ended(id);
             // The dead connect their children to us; the living are worth a signal as well. One
             // that lives before and after its descriptor is opened is whom that names.
-            if (!known && (descends || alive)) { found = relatives_.insert(id).second; }
-            if (alive && add(*pid, [&](const os::UniqueFd&) { return !Family::has_ended(id); })) {
+            if (!known && (descends || alive)) {
+                relatives_.push_back(id);
                 found = true;
             }
+            if (!alive || is_member(*pid)) { return; }
+            os::UniqueFd pidfd = os::pidfd_open(*pid);
+            if (!Family::has_ended(id) && add(*pid, std::move(pidfd))) { found = true; }
         });
         return found;
     }
 
-    static std::vector<std::pair<pid_t, pid_t>> kernel_pairs() {
-        std::vector<std::pair<pid_t, pid_t>> pairs;
+    static std::vector<Pair> kernel_pairs() {
+        std::vector<Pair> pairs;
         const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir("/proc"), &::closedir);
         while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr) {
             const pid_t pid = std::atoi(entry->d_name);
             if (pid <= 0) { continue; }
-            if (const auto stat = os::proc_stat(pid)) { pairs.emplace_back(pid, stat->ppid); }
+            if (const auto stat = os::proc_stat(pid)) { pairs.push_back({pid, stat->ppid}); }
         }
         return pairs;
     }
 
-    std::map<pid_t, os::UniqueFd> members_;  // who gets the signals
-    std::set<MemberId> relatives_;           // the family's part of the tree, its dead included
+    std::vector<Member> members_;      // who gets the signals
+    std::vector<MemberId> relatives_;  // the family's part of the tree, its dead included
     std::exception_ptr refused_;
 };
 

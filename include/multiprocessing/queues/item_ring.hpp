@@ -60,7 +60,7 @@ class ItemRing {
     std::vector<T> get_many(std::size_t most, Timeout timeout);
 
     [[noreturn]] void refuse_closed() const {
-        throw ValueError(fmt::format("the {} is closed", name_));
+        throw ValueError(text_of("the {} is closed", {name_}));
     }
     void check_open() const {
         if (ring_.is_closed()) { refuse_closed(); }

@@ -17,8 +17,6 @@
 
 #include <multiprocessing/errors.hpp>
 
-#include <fmt/core.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -82,7 +80,7 @@ inline constexpr unsigned max_nesting = 128;
 
 [[noreturn]] inline void refuse_bytes(std::string_view what) {
     throw SerializationError(
-        fmt::format("the bytes are not a value of the type asked for: {}", what));
+        text_of("the bytes are not a value of the type asked for: {}", {what}));
 }
 
 namespace archives {
@@ -250,7 +248,7 @@ class [[nodiscard]] Level {
     explicit Level(Archive& archive) : archive_(archive) {
         if (archive_.depth_ >= max_nesting) {
             throw SerializationError(
-                fmt::format("values are nested deeper than {} levels", max_nesting));
+                text_of("values are nested deeper than {} levels", {max_nesting}));
         }
         ++archive_.depth_;
     }

@@ -25,7 +25,6 @@
 #include <multiprocessing/serialize/std_types.hpp>
 
 #include <cxxabi.h>
-#include <fmt/core.h>
 
 #include <any>
 #include <atomic>
@@ -397,8 +396,9 @@ inline std::exception_ptr nested_in_current() {
     }
 }
 
-inline void save_facts(Writer& out, const std::string& type, std::string_view message,
-                       std::vector<Origin> route, const Origin& here) {
+template <class Known>
+void save_facts(Writer& out, const std::string& type, std::string_view message,
+                std::vector<Origin> route, const Origin& here) {
     route.push_back(here);
     out(type, std::string(message), route);
 }
@@ -409,13 +409,14 @@ void save_std_exception(Writer& out, const std::exception& error, const Origin& 
     if (const auto* const remote = dynamic_cast<const RemoteError*>(&error)) {
         const auto* const ours = dynamic_cast<const RemoteBase*>(remote);
         type = remote->type_name();
-        save_facts(out, type, remote->message(),
-                   ours != nullptr ? ours->facts().route
-                                   : std::vector<Origin>{{remote->pid(), remote->process_name()}},
-                   here);
+        save_facts<Known>(out, type, remote->message(),
+                          ours != nullptr
+                              ? ours->facts().route
+                              : std::vector<Origin>{{remote->pid(), remote->process_name()}},
+                          here);
     } else {
         const char* const text = error.what();
-        save_facts(out, type, text != nullptr ? text : "", {}, here);
+        save_facts<Known>(out, type, text != nullptr ? text : "", {}, here);
     }
 
     const ExceptionEntry* const entry = find_exception_entry(error, type);
@@ -459,7 +460,7 @@ void save_chain(Writer& out, const std::exception_ptr& error, const Origin& here
         save_nested<Known>(out, here, depth);
         const std::string name = type != nullptr ? readable_name(type->name()) : "unknown";
         const std::string text = text_of_current(name);
-        save_facts(out, name, text, {}, here);
+        save_facts<Known>(out, name, text, {}, here);
         out(std::string(), false, std::string());  // not registered
         save_nearest<Known>(out, ProcessError(text));
     }
@@ -471,10 +472,10 @@ void save_exception(Writer& out, const std::exception_ptr& error, const Origin& 
 }
 
 inline std::string make_traceback(const RemoteFacts& facts, const RemoteFacts* nested) {
-    std::string text = fmt::format("{}: {}\n", facts.type_name, facts.message);
+    std::string text = text_of("{}: {}\n", {facts.type_name, facts.message});
     const char* how = "thrown in";
     for (const Origin& origin : facts.route) {
-        text += fmt::format("  {} process {} (pid {})\n", how, origin.process_name, origin.pid);
+        text += text_of("  {} process {} (pid {})\n", {how, origin.process_name, origin.pid});
         how = "passed on by";
     }
     if (nested != nullptr) { text += "caused by " + nested->traceback; }
@@ -498,8 +499,8 @@ ArrivedException load_chain(Reader& in, int depth) {
     in(facts->type_name, facts->message, facts->route);
     if (facts->route.empty()) { refuse_bytes("an exception comes from nowhere"); }
     const Origin& origin = facts->route.front();
-    facts->what = fmt::format("{} [{} in {}, pid {}]", facts->message, facts->type_name,
-                              origin.process_name, origin.pid);
+    facts->what = text_of("{} [{} in {}, pid {}]",
+                          {facts->message, facts->type_name, origin.process_name, origin.pid});
     facts->traceback = make_traceback(*facts, nested.facts.get());
 
     const auto registered = detail::load<std::string>(in);

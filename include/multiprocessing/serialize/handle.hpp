@@ -14,8 +14,6 @@
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/reflect.hpp>
 
-#include <fmt/core.h>
-
 #include <string_view>
 
 namespace multiprocessing::detail {
@@ -32,7 +30,7 @@ struct handle_serializer {
         constexpr std::string_view home = "multiprocessing::";
         if (name.starts_with(home)) { name.remove_prefix(home.size()); }
         throw SerializationError(
-            fmt::format("a {} can be sent only to a process that is being started", name));
+            text_of("a {} can be sent only to a process that is being started", {name}));
     }
 };
 

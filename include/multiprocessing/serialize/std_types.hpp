@@ -9,6 +9,7 @@
 /// `std::filesystem::path` are recognised by what they have, since their headers cost more than all
 /// others here together.
 
+#include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/classes.hpp>
 #include <multiprocessing/serialize/codec.hpp>
@@ -16,8 +17,6 @@
 #include <multiprocessing/serialize/reflect.hpp>
 #include <multiprocessing/serialize/scalars.hpp>
 #include <multiprocessing/serialize/sendable.hpp>
-
-#include <fmt/core.h>
 
 #include <bitset>
 #include <chrono>
@@ -159,9 +158,9 @@ struct pointer_codec : Codec {
         if constexpr (std::is_polymorphic_v<T>) {
             const T& object = *pointer;
             if (typeid(object) != typeid(T)) {
-                throw SerializationError(fmt::format(
+                throw SerializationError(text_of(
                     "a pointer to {} owns an object of a derived class, which would be cut off",
-                    type_name<Value>()));
+                    {type_name<Value>()}));
             }
         }
         detail::save<Value>(out, *pointer);
@@ -257,8 +256,8 @@ struct std_codec<std::error_code> : Codec {
     /// would not know which one is meant.
     static void save(Writer& out, const std::error_code& code) {
         if (!knows(code.category())) {
-            throw SerializationError(fmt::format(
-                "an error code of the category \"{}\" cannot be sent", code.category().name()));
+            throw SerializationError(text_of("an error code of the category \"{}\" cannot be sent",
+                                             {code.category().name()}));
         }
         const bool is_system = code.category() == std::system_category();
         out.raw(is_system ? Category::system : Category::generic);

@@ -16,8 +16,6 @@
 #include <multiprocessing/sharedctypes/shareable.hpp>
 #include <multiprocessing/synchronize/rlock.hpp>
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
@@ -183,7 +181,7 @@ template <class T>
 std::size_t RawArray<T>::checked(std::size_t index) const {
     if (index >= size()) {
         throw std::out_of_range(
-            fmt::format("index {} of a shared array of {} elements", index, size()));
+            detail::text_of("index {} of a shared array of {} elements", {index, size()}));
     }
     return index;
 }

@@ -11,8 +11,6 @@
 #include <multiprocessing/shm/segment.hpp>
 #include <multiprocessing/shm/slab.hpp>
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -140,8 +138,7 @@ std::size_t Cells<T>::extra_bytes(std::size_t count) {
     constexpr std::size_t most =
         (std::numeric_limits<std::ptrdiff_t>::max() - data_offset) / sizeof(T);
     if (count > most) {
-        throw ValueError(
-            fmt::format("a shared array of {} elements of {} bytes", count, sizeof(T)));
+        throw ValueError(text_of("a shared array of {} elements of {} bytes", {count, sizeof(T)}));
     }
     return data_offset - sizeof(CellsState) + count * sizeof(T);
 }

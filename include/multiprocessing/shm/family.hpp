@@ -113,6 +113,16 @@ class Family {
     };
     static_assert(shared_layout<Registry> && sizeof(Slot) == 128);
 
+    // Where the registry is, as this process has it mapped.
+    struct Home {
+        Home() {
+            registry.pid_namespace = os::pid_namespace();
+            registry.tag = {magic("FAMI"), 1};
+        }
+        Segment segment{"family", sizeof(Registry)};
+        Registry& registry = *::new (segment.data()) Registry;
+    };
+
     static constexpr std::uint32_t generation_mask = 0x3ffff;
 
     static MemberId make_id(std::uint32_t slot, std::uint32_t generation) {
@@ -140,14 +150,8 @@ class Family {
 
 inline Family::Registry& Family::registry() {
     // Never destroyed: processes end by _exit, and members are asked about until the last moment.
-    static Registry* const created = [] {
-        static Segment* const segment = new Segment("family", sizeof(Registry));
-        auto* const registry = ::new (segment->data()) Registry;
-        registry->pid_namespace = os::pid_namespace();
-        registry->tag = {magic("FAMI"), 1};
-        return registry;
-    }();
-    return *created;
+    static constinit std::atomic<Home*> home{nullptr};
+    return os::made_once(home, [] { return new Home; }).registry;
 }
 
 inline MemberId Family::self() {
@@ -275,10 +279,10 @@ inline MemberId Family::join() {
     Registry& shared = registry();
     if (const std::uint64_t here = os::pid_namespace();
         here != 0 && shared.pid_namespace != 0 && here != shared.pid_namespace) {
-        throw ProcessError(fmt::format(
+        throw ProcessError(text_of(
             "process {} is in another pid namespace than the processes it shares objects with; "
             "thread ids collide there, so it cannot use them",
-            ::getpid()));
+            {::getpid()}));
     }
     const pid_t pid = ::getpid();
     for (std::uint32_t attempt = 0; attempt < capacity; ++attempt) {
@@ -314,7 +318,7 @@ inline MemberId Family::join() {
         return expected;
     }
     throw ProcessError(
-        fmt::format("more than {} processes share objects with process {}", capacity, pid));
+        text_of("more than {} processes share objects with process {}", {capacity, pid}));
 }
 
 inline os::FutexWord& Family::life_word(Slot& slot) {

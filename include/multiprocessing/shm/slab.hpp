@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -44,9 +45,6 @@ class Slab {
     /// Returns `size` zeroed bytes, aligned to 64.
     static std::shared_ptr<std::byte> allocate(std::size_t size);
 
-    /// Returns this process's slabs; made by the first call.
-    static Slab& instance();
-
   private:
     // One segment, cut into slots. What is known of them is known to this process alone.
     struct Chunk {
@@ -67,6 +65,7 @@ class Slab {
     static constexpr std::size_t first_chunk = 64 * 1024;
     static constexpr std::size_t largest_chunk = 4 * 1024 * 1024;
 
+    static Slab& instance();
     Slab();
 
     std::shared_ptr<std::byte> take(std::size_t size);
@@ -84,8 +83,9 @@ class Slab {
 // -------------------------------------------------------------------------------------------------
 
 inline Slab& Slab::instance() {
-    static auto* const slab = new Slab;  // never destroyed: objects in statics outlive it otherwise
-    return *slab;
+    // Never destroyed: objects in statics outlive it otherwise.
+    static constinit std::atomic<Slab*> slab{nullptr};
+    return os::made_once(slab, [] { return new Slab; });
 }
 
 inline Slab::Slab() {
@@ -145,8 +145,12 @@ inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
 }
 
 inline void Slab::forget_free_runs(const Chunk* chunk) noexcept {
-    for (auto& runs : free_) {
-        std::erase_if(runs, [&](const Free& run) { return run.chunk.get() == chunk; });
+    for (std::vector<Free>& runs : free_) {
+        std::size_t kept = 0;
+        for (Free& run : runs) {
+            if (run.chunk.get() != chunk) { std::swap(runs[kept++], run); }
+        }
+        while (runs.size() > kept) { runs.pop_back(); }
     }
 }
 

@@ -17,8 +17,6 @@
 #include <multiprocessing/synchronize/barrier_state.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <functional>
 #include <memory>
 #include <utility>
@@ -68,7 +66,7 @@ class Barrier {
 inline Barrier::Barrier(int parties, std::function<void()> action, Timeout timeout)
     : timeout_(timeout) {
     if (parties < 1) {
-        throw ValueError(fmt::format("a Barrier for {} parties: at least 1", parties));
+        throw ValueError(detail::text_of("a Barrier for {} parties: at least 1", {parties}));
     }
     const auto count = static_cast<std::uint32_t>(parties);
     state_ = detail::make_shared_object<detail::BarrierState>(

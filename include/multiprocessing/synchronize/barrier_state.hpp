@@ -17,8 +17,6 @@
 #include <multiprocessing/synchronize/low_word.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -307,7 +305,7 @@ inline BarrierState::Entry* BarrierState::find_place(std::uint32_t round) {
         return &entry;
     }
     if (all_wait) {
-        throw ProcessError(fmt::format("more than {} threads wait at one Barrier", table().size()));
+        throw ProcessError(text_of("more than {} threads wait at one Barrier", {table().size()}));
     }
     return nullptr;
 }

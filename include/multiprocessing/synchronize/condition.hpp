@@ -24,8 +24,6 @@
 #include <multiprocessing/synchronize/rlock.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -98,7 +96,7 @@ inline void Condition::release() const {
 
 inline void Condition::require_owner(const char* what) const {
     if (!with_lock([](const auto& lock) { return lock.is_mine(); })) {
-        throw AssertionError(fmt::format("Condition.{} without owning its lock", what));
+        throw AssertionError(detail::text_of("Condition.{} without owning its lock", {what}));
     }
 }
 

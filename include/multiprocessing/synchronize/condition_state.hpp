@@ -17,8 +17,6 @@
 #include <multiprocessing/synchronize/low_word.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -146,7 +144,7 @@ inline std::uint32_t ConditionState::begin_wait() {
     const auto section = enter();
     const auto place = find_place();
     if (!place) {
-        throw ProcessError(fmt::format("more than {} threads wait on one Condition", capacity));
+        throw ProcessError(text_of("more than {} threads wait on one Condition", {capacity}));
     }
     const std::uint32_t ticket = next_ticket_.fetch_add(1);
     entries_[*place].store(pack(self, ticket, waiting), std::memory_order_release);

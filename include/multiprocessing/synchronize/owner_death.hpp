@@ -16,8 +16,6 @@
 #include <multiprocessing/shm/segment.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -127,8 +125,7 @@ inline void LockState::throw_poisoned(MemberId dead) {
     }
     const pid_t pid = pid_of(dead);
     throw OwnerDiedError(
-        fmt::format("the lock is poisoned: process {} ended holding it; recover() clears that",
-                    pid),
+        text_of("the lock is poisoned: process {} ended holding it; recover() clears that", {pid}),
         pid);
 }
 
@@ -163,7 +160,7 @@ inline Repair::Repair(LockOptions&& options, std::string_view what) {
     const bool repairs = options.on_owner_death == OwnerDeath::repair;
     if (repairs != static_cast<bool>(options.repair)) {
         throw ValueError(
-            fmt::format("{}: OwnerDeath::repair and a repair function go together", what));
+            text_of("{}: OwnerDeath::repair and a repair function go together", {what}));
     }
     if (repairs) {
         function_ = std::make_shared<const std::function<void()>>(std::move(options.repair));

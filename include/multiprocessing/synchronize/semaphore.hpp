@@ -17,8 +17,6 @@
 #include <multiprocessing/synchronize/semaphore_state.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <chrono>
 #include <memory>
@@ -87,9 +85,12 @@ class BoundedSemaphore : public Semaphore {
 
 inline Semaphore::Semaphore(long long value, SemaphoreOptions options, bool bounded) {
     using State = detail::SemaphoreState;
-    if (value < 0) { detail::throw_os_error(EINVAL, "Semaphore", fmt::format("value {}", value)); }
+    if (value < 0) {
+        detail::throw_os_error(EINVAL, "Semaphore", detail::text_of("value {}", {value}));
+    }
     if (value > State::max_value) {
-        throw ValueError(fmt::format("a Semaphore of {}: at most {}", value, State::max_value));
+        throw ValueError(
+            detail::text_of("a Semaphore of {}: at most {}", {value, State::max_value}));
     }
     state_ = detail::make_shared_object<State>(State::ledger_bytes(value), value, options.on_death,
                                                bounded);

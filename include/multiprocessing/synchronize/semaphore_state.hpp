@@ -15,8 +15,6 @@
 #include <multiprocessing/shm/segment.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -326,12 +324,12 @@ inline void SemaphoreState::recover() noexcept {
 }
 
 inline void SemaphoreState::refuse_too_many(std::int64_t n) const {
-    if (n < 1) { throw ValueError(fmt::format("release({}) of a Semaphore: at least 1", n)); }
+    if (n < 1) { throw ValueError(text_of("release({}) of a Semaphore: at least 1", {n})); }
     const std::int64_t bound = bounded_ ? initial_ : max_value;
     const std::int64_t value = value_.load(std::memory_order_relaxed);
     if (n > bound - value) {
-        throw ValueError(fmt::format("release({}) of a {}Semaphore whose value is {}: at most {}",
-                                     n, bounded_ ? "Bounded" : "", value, bound));
+        throw ValueError(text_of("release({}) of a {}Semaphore whose value is {}: at most {}",
+                                 {n, bounded_ ? "Bounded" : "", value, bound}));
     }
 }
 
