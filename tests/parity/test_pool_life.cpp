@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// Pools from their making to the program's end.
+// Pools that cannot be made.
 
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
@@ -9,9 +9,7 @@
 
 #include <filesystem>
 #include <iterator>
-#include <numeric>
 #include <string>
-#include <vector>
 
 #include <support/bounds.hpp>
 #include <support/catch.hpp>
@@ -67,19 +65,6 @@ int make_pools_that_fail() {
 }  // namespace
 
 TEST_CASE(
-    "_TestPoolWorkerLifetime.test_worker_finalization_via_atexit_handler_of_multiprocessing: "
-    "a pool that a static holds does not keep the program from ending",
-    "[parity]") {
-    mp::Process program([] {
-        static mp::Pool pool(3);
-        throw mp::SystemExit(pool.apply(square, 3) == 9 ? 0 : 1);
-    });
-    program.start();
-    CHECK(program.join(20s * support::slowness));
-    CHECK(program.exitcode() == 0);
-}
-
-TEST_CASE(
     "TestPoolNotLeakOnFailure.test_release_unused_processes: "
     "a pool that cannot have all its workers has none",
     "[parity]") {
@@ -87,12 +72,4 @@ TEST_CASE(
     program.start();
     CHECK(program.join(60s));
     CHECK(program.exitcode() == 0);
-}
-
-TEST_CASE("MiscTestCase.test_large_pool: two hundred workers", "[parity]") {
-    mp::Pool pool(200);
-    std::vector<int> numbers(1000);
-    std::iota(numbers.begin(), numbers.end(), 0);
-    const std::vector<int> squares = pool.map(square, numbers);
-    CHECK(std::accumulate(squares.begin(), squares.end(), 0) == 332833500);
 }

@@ -172,36 +172,6 @@ TEST_CASE("a child of which no note can be taken is not left running", "[process
           }) == 0);
 }
 
-TEST_CASE("a child that cannot even begin ends with 1, and without its parent's exit handlers",
-          "[process]") {
-    if (!can_do_without_descriptors) {
-        SUCCEED("not with UBSan");
-        return;
-    }
-    static observe::Report* report;
-    observe::Report said;
-    report = &said;
-    CHECK(in_child([] {
-              static std::optional<NoDescriptorsLeft> none;
-              static bool take = true;
-              std::atexit([] { report->say("exit handler of " + mp::current_process().name()); });
-              const auto take_all = [] {
-                  if (take) { none.emplace(); }
-              };
-              os::at_fork(nullptr, nullptr, take_all);
-              mp::current_process().set_name("parent");
-              mp::Process process({.name = "child", .daemon = true}, [] {});
-              const std::string text = observe::written_to(STDERR_FILENO, [&] {
-                  process.start();
-                  process.join();
-              });
-              take = false;
-              return process.exitcode() == 1 && text.starts_with("Process child:\n") &&
-                     starts_and_ends_well();
-          }) == 0);
-    CHECK(said.hear_all() == "exit handler of parent\n");
-}
-
 TEST_CASE("threads that race for the last descriptors leave no process behind", "[process]") {
     if (!can_do_without_descriptors) {
         SUCCEED("not with UBSan");

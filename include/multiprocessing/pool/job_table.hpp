@@ -32,8 +32,10 @@ struct alignas(64) WorkerSlot {
     std::atomic<std::uint64_t> item;  // which item of that task runs; by the worker
     std::atomic<std::uint64_t> done;  // tasks whose results it has put; by the worker
     std::atomic<MemberId> member;     // who it is, 0 = not there; by the worker, first thing
-    std::atomic<std::uint32_t>
-        busy;  // 1 between taking a task and putting its result; by the worker
+    // 1 between taking a task and putting its result; by the worker.
+    std::atomic<std::uint32_t> busy;
+    // Its pid, 0 = not there; by the nursery when it has forked it, by the parent after its death.
+    std::atomic<pid_t> pid;
 };
 static_assert(shared_layout<WorkerSlot> && sizeof(WorkerSlot) == 64);
 

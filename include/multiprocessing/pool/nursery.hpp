@@ -166,6 +166,7 @@ class Nursery {
                 workers_.clear();
                 Worker<>(table_, index, options_).run();
             });
+            table_.slot(index).pid.store(workers_[index]->pid());
         } catch (const OSError& error) { return error.code().value(); }
         return 0;
     }

@@ -382,20 +382,19 @@ std::vector<WorkerInfo> ProcessPool<Lazy>::workers() const {
     std::vector<WorkerInfo> infos;
     for (std::size_t i = 0; i < places_.size(); ++i) {
         const WorkerSlot& slot = table_.slot(i);
-        const std::optional<pid_t> pid = Family::pid(slot.member.load());
-        if (!places_[i].taken || !pid) { continue; }
-        infos.push_back({.pid = *pid,
+        const pid_t pid = slot.pid.load();
+        if (!places_[i].taken || pid == 0) { continue; }
+        infos.push_back({.pid = pid,
                          .state = !places_[i].ready       ? WorkerState::starting
                                   : slot.busy.load() != 0 ? WorkerState::busy
                                                           : WorkerState::idle,
                          .tasks_done = slot.done.load(),
-                         .memory = os::resident_bytes(*pid)});
+                         .memory = os::resident_bytes(pid)});
     }
     return infos;
 }
 
-// ------------------------------------------------------------------------------------- the
-// supervisor
+// -------------------------------------------------------------------------------------------------
 
 template <class Lazy>
 void ProcessPool<Lazy>::supervise() {
@@ -565,6 +564,8 @@ typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
     }
     slot.claim.store(0);
     slot.member.store(0);
+    slot.pid.store(0);
+    slot.done.store(0);
     slot.busy.store(0);
     const std::scoped_lock lock(mutex_);
     return std::exchange(places_[worker], {});
