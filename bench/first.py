@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPETITIONS = 7
+REPETITIONS = 5
 
 
 def run(command):

@@ -29,7 +29,7 @@ double ours(const std::vector<int>& items, int chunksize) {
     return seconds;
 }
 
-double tbb(const std::vector<int>& items, int chunksize) {
+double onetbb(const std::vector<int>& items, int chunksize) {
     oneapi::tbb::global_control two(oneapi::tbb::global_control::max_allowed_parallelism, 2);
     std::vector<int> results(items.size());
     const auto run = [&] {
@@ -57,6 +57,6 @@ int main(int argc, char** argv) {
     std::iota(items.begin(), items.end(), 0);
     const int chunksize = std::atoi(argv[2]);
     const double seconds =
-        std::string_view(argv[1]) == "ours" ? ours(items, chunksize) : tbb(items, chunksize);
+        std::string_view(argv[1]) == "ours" ? ours(items, chunksize) : onetbb(items, chunksize);
     bench::report(seconds / static_cast<double>(items.size()) * 1e9, "ns");
 }

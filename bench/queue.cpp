@@ -58,7 +58,7 @@ double ours(std::uint64_t messages) {
         [&](Message& message) { message = queue.get(); });
 }
 
-double boost(std::uint64_t messages) {
+double boosts(std::uint64_t messages) {
     const std::string name = "multiprocessing-bench-" + std::to_string(getpid());
     struct Removed {
         const char* name;
@@ -78,6 +78,6 @@ double boost(std::uint64_t messages) {
 int main(int argc, char** argv) {
     if (argc != 3) { return 2; }
     const std::uint64_t messages = std::strtoull(argv[2], nullptr, 10);
-    bench::report(std::string_view(argv[1]) == "ours" ? ours(messages) : boost(messages),
+    bench::report(std::string_view(argv[1]) == "ours" ? ours(messages) : boosts(messages),
                   "messages/s");
 }
