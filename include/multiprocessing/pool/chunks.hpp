@@ -8,6 +8,7 @@
 #include <multiprocessing/serialize/codec.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <ranges>
