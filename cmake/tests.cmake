@@ -67,7 +67,7 @@ function(mp_support_tests)
     set_tests_properties(
       "support: a left ${what} is reported"
       PROPERTIES PASS_REGULAR_EXPRESSION "FAILED: \"leaves a ${what}\" leaves behind" LABELS unit
-                 TIMEOUT 60 RUN_SERIAL ON) # what it leaves would be seen by those beside it
+                 TIMEOUT 60)
   endforeach()
   # Ended by a signal, which is a failure to ctest whatever was written.
   add_test(NAME "support: a test case that hangs is ended"

@@ -12,6 +12,7 @@
 
 #include <fmt/core.h>
 #include <png.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -112,6 +113,17 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// One line that is written over on a terminal; a line a tenth in a file or a pipe.
+void show_progress(std::size_t done, std::size_t count) {
+    static const bool is_terminal = ::isatty(STDERR_FILENO) == 1;
+    const std::size_t tenth = std::max<std::size_t>(count / 10, 1);
+    if (is_terminal) {
+        fmt::print(stderr, "\r{} of {} tiles{}", done, count, done == count ? "\n" : "");
+    } else if (done % tenth == 0 || done == count) {
+        fmt::print(stderr, "{} of {} tiles\n", done, count);
+    }
+}
+
 int main(int argc, char** argv) {
     const std::string path =
         argc > 1 ? argv[1] : std::filesystem::temp_directory_path() / "mandelbrot.png";
@@ -131,9 +143,8 @@ int main(int argc, char** argv) {
     std::size_t done = 0;
     for (const Drawn& drawn : pool.imap_unordered(draw, tiles)) {
         paste(picture, drawn);
-        fmt::print(stderr, "\r{} of {} tiles", ++done, tiles.size());
+        show_progress(++done, tiles.size());
     }
-    fmt::print(stderr, "\n");
     fmt::print("with {} processes: {:.2f} s\n", pool.processes(), seconds_since(begin));
 
     const bool same = picture.pixels == expected.pixels;

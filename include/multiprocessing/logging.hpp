@@ -84,15 +84,19 @@ class Logger {
     }
 
   private:
-    using Handler = std::function<void(const LogRecord&)>;
-    friend void set_log_handler(Handler handler);
+    friend void set_log_handler(std::function<void(const LogRecord&)> handler);
+
+    struct Handler {
+        std::function<void(const LogRecord&)> call;  // may be empty
+        const Handler* replaced;                     // the one before it
+    };
 
     void hand_over(LogLevel level, std::string message);
 
     std::atomic<LogLevel> level_{LogLevel::warning};
     std::atomic<bool> enabled_{false};
     // Read without a lock: a child that is forked while another thread logs must find nothing
-    // locked. One that was replaced stays where it is, since another thread may be calling it.
+    // locked. One that was replaced is kept, since another thread may be calling it.
     std::atomic<const Handler*> handler_{nullptr};
 };
 
@@ -103,6 +107,8 @@ Logger& get_logger();
 void log_to_stderr(LogLevel level = LogLevel::notset);
 
 /// Hands every line to `handler` from now on; an empty one turns the log off.
+///
+/// \cost keeps the former handler until the program ends.
 void set_log_handler(std::function<void(const LogRecord&)> handler);
 
 /// Returns "INFO" and the like; "Level 17" for what has no name.
@@ -155,16 +161,16 @@ inline std::string LogRecord::text() const {
 
 inline void Logger::hand_over(LogLevel level, std::string message) {
     if (const Handler* const handler = handler_.load(std::memory_order_acquire);
-        handler != nullptr) {
-        (*handler)({level, detail::log_process_name().load()(), std::move(message)});
+        handler != nullptr && handler->call) {
+        handler->call({level, detail::log_process_name().load()(), std::move(message)});
     }
 }
 
 inline void set_log_handler(std::function<void(const LogRecord&)> handler) {
     Logger& logger = get_logger();
     logger.enabled_.store(static_cast<bool>(handler));
-    logger.handler_.store(handler ? new Logger::Handler(std::move(handler)) : nullptr,
-                          std::memory_order_release);
+    auto* const entry = new Logger::Handler{std::move(handler), logger.handler_.load()};
+    while (!logger.handler_.compare_exchange_weak(entry->replaced, entry)) {}
 }
 
 inline void log_to_stderr(LogLevel level) {

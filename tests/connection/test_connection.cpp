@@ -444,7 +444,7 @@ TEST_CASE("a sender that is killed within a message is an error and no hang") {
     CHECK_THROWS_AS(reader.recv_bytes(), mp::EOFError);
 }
 
-TEST_CASE("a message of more than 2 GiB arrives", "[stress]") {
+TEST_CASE("a message of more than 2 GiB arrives", "[stress][long]") {
     constexpr std::size_t size = (std::size_t{1} << 31) + 4097;
     void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

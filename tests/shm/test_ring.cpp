@@ -717,7 +717,7 @@ TEST_CASE("a child of a fork that other threads did not expect can use the ring"
     CHECK(ring.empty());
 }
 
-TEST_CASE("a record of 5 GiB arrives as it was put", "[stress]") {
+TEST_CASE("a record of 5 GiB arrives as it was put", "[stress][long]") {
     const auto pages = static_cast<std::size_t>(::sysconf(_SC_AVPHYS_PAGES));
     constexpr std::size_t size = 5 * 1024 * MiB + 3;
     if (pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) < size + size / 4) {

@@ -17,8 +17,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-const char* const shm_name = "/multiprocessing-test-left-behind";
-
 // A child that ends when this process does, or is killed.
 pid_t sleeping_child() {
     int ends[2];
@@ -76,6 +74,16 @@ TEST_CASE("eventually gives up at its bound, and timed says how long that was") 
     CHECK(support::eventually([n = 0]() mutable { return ++n == 3; }));
 }
 
+TEST_CASE("what another program leaves in /dev/shm on purpose is passed over") {
+    const auto before = support::Holdings::now();
+    const std::string others = support::planted_shm_name(::getpid() + 1);
+    const int fd = ::shm_open(others.c_str(), O_RDWR | O_CREAT, 0600);
+    REQUIRE(fd >= 0);
+    ::close(fd);
+    CHECK(support::difference(before, support::Holdings::now()) == "");
+    ::shm_unlink(others.c_str());
+}
+
 // Hidden; ctest runs each and looks for the report.
 
 TEST_CASE("leaves a descriptor", "[.]") { CHECK(::open("/dev/null", O_RDONLY) >= 0); }
@@ -94,11 +102,11 @@ TEST_CASE("leaves a thread", "[.]") {
 }
 
 TEST_CASE("leaves a shm", "[.]") {
-    const int fd = ::shm_open(shm_name, O_RDWR | O_CREAT, 0600);
+    const int fd = ::shm_open(support::planted_shm_name().c_str(), O_RDWR | O_CREAT, 0600);
     CHECK(fd >= 0);
     ::close(fd);
     // The report comes after this case; the name goes when the program ends.
-    std::atexit([] { ::shm_unlink(shm_name); });
+    std::atexit([] { ::shm_unlink(support::planted_shm_name().c_str()); });
 }
 
 TEST_CASE("hangs", "[.]") {

@@ -65,17 +65,19 @@ template <class Body>
                             pid_t forked_by, bool by_main_thread, Body& body) noexcept {
     int code = 1;
     bool armed = false;
+    bool is_itself = false;  // not its parent any more
+    LocalProcess& self = LocalProcess::instance();
     try {
-        LocalProcess& self = LocalProcess::instance();
         self.arm_exit(/*is_child=*/true);
         armed = true;
         if (death) { death->arm(forked_by, by_main_thread); }
         os::redirect_to_null(STDIN_FILENO);
         drop_inherited_text();
         const MemberId parent = options.parent->member;
-        self.become(std::move(options.name), std::move(options.identity), options.daemon,
+        self.become(options.name, std::move(options.identity), options.daemon,
                     options.dies_with_parent, std::move(options.authkey),
                     std::move(*options.parent));
+        is_itself = true;
         Family::set_parent(parent);
         body();
         code = 0;
@@ -84,9 +86,9 @@ template <class Body>
         if (!exit.text().empty()) { os::write_to_stderr(exit.text() + "\n"); }
     } catch (...) {
         flush_standard_streams();
-        os::write_to_stderr(text_of(
-            "Process {}:\n{}",
-            {LocalProcess::instance().name(), describe_exception(std::current_exception())}));
+        os::write_to_stderr(
+            text_of("Process {}:\n{}", {is_itself ? self.name() : options.name,
+                                        describe_exception(std::current_exception())}));
     }
     // Without our own end of process std::exit would run the parent's.
     if (!armed) { ::_exit(code); }
