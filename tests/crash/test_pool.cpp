@@ -167,7 +167,12 @@ TEST_CASE("the nursery may be killed: what its workers had in hand is lost, the 
     CHECK(pool.map(square, eight) == eight_squares);
     SECTION("while they are idle") {
         for (int round = 0; round < 5; ++round) {
+            const auto workers = pids_of(pool);
             kill(nursery_of(pool), SIGKILL);
+            // Until its death has reached them they take tasks, which are lost with them.
+            for (const pid_t pid : workers) {
+                REQUIRE(support::eventually([&] { return is_gone(pid); }, 20s));
+            }
             REQUIRE(pool.map_async(square, eight).get(20s) == eight_squares);
         }
     }
