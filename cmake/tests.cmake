@@ -77,6 +77,30 @@ function(mp_support_tests)
     PROPERTIES PASS_REGULAR_EXPRESSION "this test case took too long: hangs" LABELS unit TIMEOUT 60)
 endfunction()
 
+# Random kills: a short storm of each subject, and ten thousand kills of each under `long`.
+# tools/storm.sh runs it for as long as one likes.
+function(mp_storm_tests)
+  add_executable(storm stress/storm.cpp stress/queue_storm.cpp stress/synchronize_storm.cpp
+                       stress/pool_storm.cpp)
+  target_include_directories(storm PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_link_libraries(storm PRIVATE multiprocessing::multiprocessing)
+  foreach(subject IN ITEMS queue lock rlock semaphore condition event barrier pool_workers
+                           pool_nursery pool_parent)
+    set(few 300)
+    set(many 10000)
+    if(subject MATCHES "nursery|parent") # a kill costs a pool
+      set(few 20)
+      set(many 1000)
+    endif()
+    add_test(NAME "storm: ${subject}" COMMAND storm --subject ${subject} --kills ${few})
+    set_tests_properties("storm: ${subject}" PROPERTIES LABELS stress TIMEOUT 300)
+    add_test(NAME "storm: ${subject}, ${many} kills" COMMAND storm --subject ${subject} --kills
+                                                             ${many})
+    set_tests_properties("storm: ${subject}, ${many} kills" PROPERTIES LABELS "stress;long"
+                                                                       TIMEOUT 3600)
+  endforeach()
+endfunction()
+
 # compile_fail/*.cpp do not compile, and say what their first line expects.
 function(mp_compile_fail_tests)
   set(command_file ${CMAKE_CURRENT_BINARY_DIR}/compile_fail_command)
