@@ -136,6 +136,8 @@ void condition_storm(std::uint64_t kills, Random& random, Figures& figures) {
     const mp::Condition has_room(lock);
     const mp::Condition has_item(lock);
     const Shared<Place> place;
+    // Who looks again after a moment hides what others have missed, so not always.
+    const bool some_are_impatient = random() % 2 == 0;
     const auto work = [&](const Team::Member& self) {
         Random own(self.seed);
         const bool puts = self.place < users / 2;
@@ -144,7 +146,7 @@ void condition_storm(std::uint64_t kills, Random& random, Figures& figures) {
         const auto ready = [&] { return place->full == (puts ? 0 : 1); };
         for (;;) {
             const std::scoped_lock held(mine);
-            if (own() % 4 == 0) {
+            if (some_are_impatient && own() % 4 == 0) {
                 if (!mine.wait_for(ready, 200us)) { continue; }
             } else {
                 mine.wait_for(ready);
@@ -173,10 +175,11 @@ void event_storm(std::uint64_t kills, Random& random, Figures& figures) {
     // Not the copies of one handle, which would be one event.
     std::vector<mp::Event> events;
     for (std::size_t i = 0; i < users; ++i) { events.emplace_back(); }
+    const bool some_are_impatient = random() % 2 == 0;
     const auto work = [&](const Team::Member& self) {
         Random own(self.seed);
         for (;;) {
-            if (own() % 4 == 0) {
+            if (some_are_impatient && own() % 4 == 0) {
                 if (!events[self.place].wait(200us)) { continue; }
             } else {
                 events[self.place].wait();
