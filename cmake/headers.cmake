@@ -49,13 +49,16 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/pool/worker.hpp
     include/multiprocessing/process.hpp
     include/multiprocessing/process/child.hpp
+    include/multiprocessing/process/children.hpp
     include/multiprocessing/process/current.hpp
     include/multiprocessing/process/finalizers.hpp
     include/multiprocessing/process/fork_child.hpp
+    include/multiprocessing/process/forked_child.hpp
     include/multiprocessing/process/invoke.hpp
     include/multiprocessing/process/local.hpp
     include/multiprocessing/process/process.hpp
     include/multiprocessing/process/report.hpp
+    include/multiprocessing/process/start_method.hpp
     include/multiprocessing/process/streams.hpp
     include/multiprocessing/process/tree.hpp
     include/multiprocessing/queues.hpp

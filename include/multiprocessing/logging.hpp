@@ -62,6 +62,10 @@ class Logger {
             hand_over(level, fmt::format(format, std::forward<Args>(args)...));
         }
     }
+    /// Logs `message` as it is.
+    void log_line(LogLevel level, std::string message) {
+        if (is_enabled_for(level)) { hand_over(level, std::move(message)); }
+    }
     template <class... Args>
     void debug(fmt::format_string<Args...> format, Args&&... args) {
         log(LogLevel::debug, format, std::forward<Args>(args)...);

@@ -23,7 +23,7 @@ constexpr int lowest = std::numeric_limits<int>::min();
 }  // namespace
 
 TEST_CASE("finalizers run by priority, the last registered first among equals", "[process]") {
-    Finalizers& finalizers = Finalizers::instance();
+    Finalizers<>& finalizers = Finalizers<>::instance();
     std::string order;
     for (const auto& [name, priority] :
          {std::pair{"a", 0}, {"b", 10}, {"c", 0}, {"d", -5}, {"e", 10}}) {
@@ -38,7 +38,7 @@ TEST_CASE("finalizers run by priority, the last registered first among equals", 
 }
 
 TEST_CASE("a finalizer that is removed does not run; one may remove and add others", "[process]") {
-    Finalizers& finalizers = Finalizers::instance();
+    Finalizers<>& finalizers = Finalizers<>::instance();
     std::string order;
     const auto removed = finalizers.add(5, [&] { order += "removed"; });
     finalizers.remove(removed);
@@ -54,7 +54,7 @@ TEST_CASE("a finalizer that is removed does not run; one may remove and add othe
 }
 
 TEST_CASE("remove waits for a finalizer that runs in another thread", "[process]") {
-    Finalizers& finalizers = Finalizers::instance();
+    Finalizers<>& finalizers = Finalizers<>::instance();
     observe::Report inside;
     std::atomic<bool> done{false};
     const auto token = finalizers.add(0, [&] {
@@ -70,13 +70,13 @@ TEST_CASE("remove waits for a finalizer that runs in another thread", "[process]
 
 TEST_CASE("a child runs its own finalizers at its end, around its children's, and not its parent's",
           "[process]") {
-    Finalizers& finalizers = Finalizers::instance();
+    Finalizers<>& finalizers = Finalizers<>::instance();
     observe::Report report;
     const auto parents = finalizers.add(0, [&] { report.say("the parent's"); });
     mp::Process process([&] {
         observe::Door door;
-        Finalizers::instance().add(-1, [&] { report.say("after the children"); });
-        Finalizers::instance().add(0, [&] {
+        Finalizers<>::instance().add(-1, [&] { report.say("after the children"); });
+        Finalizers<>::instance().add(0, [&] {
             report.say("before the children");
             door.open();
         });
@@ -94,7 +94,7 @@ TEST_CASE("a child runs its own finalizers at its end, around its children's, an
 }
 
 TEST_CASE("a child may fork while a finalizer runs in another thread of its parent", "[process]") {
-    Finalizers& finalizers = Finalizers::instance();
+    Finalizers<>& finalizers = Finalizers<>::instance();
     observe::Report inside;
     observe::Door door;
     finalizers.add(0, [&] {
@@ -105,9 +105,9 @@ TEST_CASE("a child may fork while a finalizer runs in another thread of its pare
     std::jthread runner([&] { finalizers.run(0); });
     REQUIRE(inside.hear() == "inside");
     mp::Process process([] {
-        const auto token = Finalizers::instance().add(0, [] {});
-        Finalizers::instance().remove(token);
-        Finalizers::instance().run(lowest);
+        const auto token = Finalizers<>::instance().add(0, [] {});
+        Finalizers<>::instance().remove(token);
+        Finalizers<>::instance().run(lowest);
     });
     process.start();
     CHECK(process.join(std::chrono::seconds(20) * support::slowness));

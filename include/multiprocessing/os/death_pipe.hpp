@@ -22,8 +22,9 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
-#include <set>
+#include <new>
 #include <utility>
+#include <vector>
 
 namespace multiprocessing::detail::os {
 
@@ -84,14 +85,26 @@ class DeathPipeEnds {
         const std::scoped_lock lock(mutex_);
         int ends[2];
         if (::pipe2(ends, O_CLOEXEC) != 0) { throw_os_error(errno, "pipe2", "death pipe"); }
-        fds_.insert(ends[1]);
+        try {
+            fds_.push_back(ends[1]);
+        } catch (const std::bad_alloc&) {
+            ::close(ends[0]);
+            ::close(ends[1]);
+            throw;
+        }
         return {ends[0], ends[1]};
     }
 
     void close(int fd) {
         const std::scoped_lock lock(mutex_);
         // Absent in a child, where the handler has closed it and the number may be another file's.
-        if (fds_.erase(fd) == 1) { ::close(fd); }
+        for (int& known : fds_) {
+            if (known != fd) { continue; }
+            known = fds_.back();
+            fds_.pop_back();
+            ::close(fd);
+            return;
+        }
     }
 
   private:
@@ -105,7 +118,7 @@ class DeathPipeEnds {
     }
 
     std::mutex mutex_;
-    std::set<int> fds_;
+    std::vector<int> fds_;
 };
 
 inline DeathPipe::DeathPipe() {

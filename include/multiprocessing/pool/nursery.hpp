@@ -174,7 +174,7 @@ class Nursery {
     void report_deaths() {
         for (std::uint32_t i = 0; i < workers_.size(); ++i) {
             if (workers_[i] == nullptr || workers_[i]->is_alive()) { continue; }
-            const std::shared_ptr<Child> dead = std::exchange(workers_[i], nullptr);
+            const std::shared_ptr<ForkedChild<Lazy>> dead = std::exchange(workers_[i], nullptr);
             const auto status = dead->status();
             tell_death(i, {.pid = dead->pid(),
                            .exitcode = status ? status->exitcode : 0,
@@ -204,7 +204,7 @@ class Nursery {
     NurseryLine line_;
     const PoolOptions& options_;
     const ParentRecord owner_;
-    std::vector<std::shared_ptr<Child>> workers_;  // null: none at the moment
+    std::vector<std::shared_ptr<ForkedChild<Lazy>>> workers_;  // null: none at the moment
     unsigned made_ = 0;
     bool finishing_ = false;
 };

@@ -110,7 +110,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     JobTable<> table_;
     std::thread supervisor_;
     std::atomic<std::thread::id> supervisor_id_{};
-    Finalizers::Token finalizer_ = 0;
+    typename Finalizers<Lazy>::Token finalizer_ = 0;
     std::mutex join_mutex_;  // one thread joins, the others wait for it
 
     mutable std::mutex mutex_;  // guards what follows
@@ -120,7 +120,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     std::uint64_t first_outstanding_ = 0;
     std::size_t open_ = 0;  // how many of them have no verdict
     std::vector<Place> places_;
-    std::shared_ptr<Child> nursery_;
+    std::shared_ptr<ForkedChild<Lazy>> nursery_;
     NurseryLine line_;
 
     // The supervisor's alone.
@@ -168,7 +168,7 @@ ProcessPool<Lazy>::ProcessPool(PoolOptions options)
 
 template <class Lazy>
 void ProcessPool<Lazy>::start() {
-    LocalProcess::instance().arm_exit(/*is_child=*/false);
+    Children<Lazy>::instance().arm_exit(/*is_child=*/false);
     start_nursery();
     try {
         const os::BlockedSignals blocked;
@@ -179,7 +179,7 @@ void ProcessPool<Lazy>::start() {
     }
     // As Python's pool does, it ends before the program's daemonic children are terminated.
     constexpr int priority = 15;
-    finalizer_ = Finalizers::instance().add(priority, [weak = this->weak_from_this()] {
+    finalizer_ = Finalizers<Lazy>::instance().add(priority, [weak = this->weak_from_this()] {
         if (const auto self = weak.lock()) {
             self->terminate();
             self->join();
@@ -346,7 +346,7 @@ void ProcessPool<Lazy>::join() {
         stop_nursery();
     }
     // Not under the mutex: a finalizer that is running is perhaps waiting for it.
-    Finalizers::instance().remove(finalizer_);
+    Finalizers<Lazy>::instance().remove(finalizer_);
 }
 
 template <class Lazy>

@@ -8,6 +8,7 @@
 #include <multiprocessing/os/cpu.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/process/child.hpp>
+#include <multiprocessing/process/children.hpp>
 #include <multiprocessing/process/local.hpp>
 #include <multiprocessing/timeout.hpp>
 
@@ -44,6 +45,7 @@ class CurrentProcess {
 /// \safety a value. Works whether or not the child is still the kernel's idea of a child.
 class ParentProcess {
   public:
+    template <class Lazy = void>
     explicit ParentProcess(const detail::ParentRecord& record);
 
     const std::string& name() const { return name_; }
@@ -74,9 +76,7 @@ class ChildProcess {
     pid_t ident() const { return pid(); }
     bool daemon() const { return child_->daemon(); }
     bool is_alive() const { return !join(std::chrono::seconds(0)); }
-    bool join(Timeout timeout = forever) const {
-        return detail::LocalProcess::instance().join_child(*child_, timeout);
-    }
+    bool join(Timeout timeout = forever) const { return child_->join(timeout); }
     void terminate() const { child_->signal(SIGTERM); }
     void kill() const { child_->signal(SIGKILL); }
     void interrupt() const { child_->signal(SIGINT); }
@@ -91,9 +91,11 @@ class ChildProcess {
 inline CurrentProcess current_process() { return {}; }
 
 /// Returns the process that started this one; nothing in the main process.
+template <class Lazy = void>
 std::optional<ParentProcess> parent_process();
 
 /// Returns the children of this process that live. Reaps those that have ended.
+template <class Lazy = void>
 std::vector<ChildProcess> active_children();
 
 /// Returns the processors of the machine.
@@ -106,7 +108,8 @@ int process_cpu_count();
 
 // -------------------------------------------------------------------------------------------------
 
-inline ParentProcess::ParentProcess(const detail::ParentRecord& record)
+template <class Lazy>
+ParentProcess::ParentProcess(const detail::ParentRecord& record)
     : pid_(record.pid), name_(record.name) {
     namespace os = detail::os;
     os::UniqueFd pidfd = os::pidfd_open(record.pid);
@@ -118,14 +121,16 @@ inline ParentProcess::ParentProcess(const detail::ParentRecord& record)
     sentinel_ = std::make_shared<os::UniqueFd>(std::move(pidfd));
 }
 
-inline std::optional<ParentProcess> parent_process() {
+template <class Lazy>
+std::optional<ParentProcess> parent_process() {
     const auto& record = detail::LocalProcess::instance().parent();
     return record ? std::optional<ParentProcess>(*record) : std::nullopt;
 }
 
-inline std::vector<ChildProcess> active_children() {
+template <class Lazy>
+std::vector<ChildProcess> active_children() {
     std::vector<ChildProcess> children;
-    for (auto& child : detail::LocalProcess::instance().living_children()) {
+    for (auto& child : detail::Children<Lazy>::instance().living()) {
         children.emplace_back(std::move(child));
     }
     return children;

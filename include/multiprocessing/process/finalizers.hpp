@@ -24,6 +24,7 @@ namespace multiprocessing::detail {
 
 /// The end-of-process functions of this process.
 /// \safety threads. A child of a fork begins with none.
+template <class Lazy = void>
 class Finalizers {
   public:
     using Token = std::uint64_t;

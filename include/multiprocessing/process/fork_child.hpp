@@ -8,8 +8,12 @@
 #include <multiprocessing/logging.hpp>
 #include <multiprocessing/os/death_pipe.hpp>
 #include <multiprocessing/os/standard_error.hpp>
+#include <multiprocessing/process/child.hpp>
+#include <multiprocessing/process/children.hpp>
+#include <multiprocessing/process/forked_child.hpp>
 #include <multiprocessing/process/local.hpp>
 #include <multiprocessing/process/report.hpp>
+#include <multiprocessing/process/start_method.hpp>
 #include <multiprocessing/process/streams.hpp>
 
 #include <atomic>
@@ -22,17 +26,6 @@
 #include <utility>
 
 namespace multiprocessing::detail {
-
-/// How a child is to be.
-struct ChildOptions {
-    std::string name;
-    std::string identity = {};
-    bool daemon = false;
-    bool dies_with_parent = false;
-    std::string authkey = {};
-    /// Whom the child takes for its parent, where that is not who forks it.
-    std::optional<ParentRecord> parent = std::nullopt;
-};
 
 /// Returns what this process is to a child of its.
 inline ParentRecord self_as_parent() {
@@ -50,17 +43,17 @@ inline void warn_of_threads() {
     if (!logger.is_enabled_for(LogLevel::warning) || said.load()) { return; }
     const auto stat = os::proc_stat(::getpid());
     if (!stat || stat->threads < 2 || said.exchange(true)) { return; }
-    logger.warning(
-        "process {} has {} threads and forks: only the forking one goes on in the child, and what "
-        "the others had locked stays locked there",
-        ::getpid(), stat->threads);
+    logger.log_line(LogLevel::warning,
+                    text_of("process {} has {} threads and forks: only the forking one goes on in "
+                            "the child, and what the others had locked stays locked there",
+                            {::getpid(), stat->threads}));
 }
 
 /// Runs `body` in a child and ends it there; does not return.
 ///
 /// The child leaves by `exit`, so that handlers which it registered itself run, and its own end of
 /// process (see LocalProcess) ends it before those of its parent would.
-template <class Body>
+template <class Lazy, class Body>
 [[noreturn]] void run_child(ChildOptions& options, std::optional<os::DeathPipe>& death,
                             pid_t forked_by, bool by_main_thread, Body& body) noexcept {
     int code = 1;
@@ -68,7 +61,7 @@ template <class Body>
     bool is_itself = false;  // not its parent any more
     LocalProcess& self = LocalProcess::instance();
     try {
-        self.arm_exit(/*is_child=*/true);
+        Children<Lazy>::instance().arm_exit(/*is_child=*/true);
         armed = true;
         if (death) { death->arm(forked_by, by_main_thread); }
         os::redirect_to_null(STDIN_FILENO);
@@ -96,11 +89,11 @@ template <class Body>
 }
 
 /// Forks a child that runs `body()`; returns its record. The child is not among
-/// `LocalProcess::living_children` until somebody adds it.
+/// `Children::living` until somebody adds it.
 /// \throws OSError when the kernel refuses (no more processes, no memory, no descriptors).
 /// \cost a fork; in a process with many touched pages that is most of it.
-template <class Body>
-std::shared_ptr<Child> fork_child(ChildOptions options, Body body) {
+template <class Body, class Lazy = void>
+std::shared_ptr<ForkedChild<Lazy>> fork_child(ChildOptions options, Body body) {
     if (!options.parent) { options.parent = self_as_parent(); }
     warn_of_threads();
     std::optional<os::DeathPipe> death;
@@ -111,16 +104,28 @@ std::shared_ptr<Child> fork_child(ChildOptions options, Body body) {
     const bool by_main_thread = os::thread_id() == self;
     const pid_t pid = ::fork();
     if (pid < 0) { throw_os_error(errno, "fork", options.name); }
-    if (pid == 0) { run_child(options, death, self, by_main_thread, body); }
+    if (pid == 0) { run_child<Lazy>(options, death, self, by_main_thread, body); }
     try {
-        return std::make_shared<Child>(pid, std::move(options.name), options.daemon,
-                                       death ? death->hold() : os::DeathPipe::Holder());
+        return std::make_shared<ForkedChild<Lazy>>(pid, std::move(options.name), options.daemon,
+                                                   death ? death->hold() : os::DeathPipe::Holder());
     } catch (...) {
         // No descriptor or no memory left to take note of it: then it was not started either.
         ::kill(pid, SIGKILL);
         os::reap_by_pid(pid);
         throw;
     }
+}
+
+/// Starts a child that calls `target`, and adds it to this process's children.
+/// \throws OSError as `fork_child`.
+template <class Lazy = void>
+std::shared_ptr<Child> start_by_fork(ChildOptions options, Target& target) {
+    Children<Lazy>& children = Children<Lazy>::instance();
+    children.living();  // reaps those that have ended
+    children.arm_exit(/*is_child=*/false);
+    std::shared_ptr<Child> child = fork_child(std::move(options), [&target] { target.call(); });
+    children.add(child);
+    return child;
 }
 
 }  // namespace multiprocessing::detail

@@ -10,7 +10,7 @@
 #include <multiprocessing/process/fork_child.hpp>
 #include <multiprocessing/process/invoke.hpp>
 #include <multiprocessing/process/local.hpp>
-#include <multiprocessing/process/tree.hpp>
+#include <multiprocessing/process/start_method.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <chrono>
@@ -31,13 +31,7 @@ struct ProcessOptions {
 
 namespace detail {
 
-/// A target with its arguments, of whatever types.
-class Target {
-  public:
-    virtual ~Target() = default;
-    virtual void call() = 0;
-};
-
+/// A target and its arguments as they are kept.
 template <class F, class... Arguments>
 class BoundTarget final : public Target {
   public:
@@ -89,6 +83,7 @@ class Process {
     }
 
     /// For subclasses, and for a process that does nothing.
+    template <class Lazy = void>
     explicit Process(ProcessOptions options = {});
 
     Process(Process&&) noexcept = default;
@@ -108,9 +103,7 @@ class Process {
     /// \throws AssertionError before `start()`, or in another process.
     void join() { join(forever); }
     /// The same with a bound; true when the child has ended.
-    bool join(Timeout timeout) {
-        return detail::LocalProcess::instance().join_child(child("join"), timeout);
-    }
+    bool join(Timeout timeout) { return child("join").join(timeout); }
 
     /// Tells whether the child runs; false before `start()`.
     bool is_alive() const;
@@ -122,7 +115,9 @@ class Process {
     /// Interrupts the child as Ctrl-C does (SIGINT).
     void interrupt() { signal(SIGINT); }
     /// Ends the child and all its descendants: SIGTERM, and SIGKILL for who is left after `grace`.
-    void terminate_tree(Timeout grace = std::chrono::seconds(1));
+    void terminate_tree(Timeout grace = std::chrono::seconds(1)) {
+        child("terminate").terminate_tree(grace);
+    }
 
     /// Gives the resources back; the object can then only be asked for its name and daemon flag.
     /// \throws ValueError when the child is still running.
@@ -160,6 +155,7 @@ class Process {
     bool daemon_;
     std::string authkey_;
     std::uint64_t maker_;                     // token of the process that made the object
+    detail::StartMethod start_method_;        // what a program without a Process does not compile
     std::unique_ptr<detail::Target> target_;  // until the child has it
     std::shared_ptr<detail::Child> child_;    // from start() to close()
     bool runs_here_ = false;  // in the child: the object stands for the process it is in
@@ -168,7 +164,9 @@ class Process {
 
 // -------------------------------------------------------------------------------------------------
 
-inline Process::Process(ProcessOptions options) : maker_(detail::os::process_token()) {
+template <class Lazy>
+Process::Process(ProcessOptions options)
+    : maker_(detail::os::process_token()), start_method_(&detail::start_by_fork<Lazy>) {
     detail::LocalProcess& self = detail::LocalProcess::instance();
     identity_ = self.next_child_identity();
     name_ = options.name.empty() ? "Process-" + identity_ : std::move(options.name);
@@ -189,20 +187,21 @@ inline void Process::start() {
         throw AssertionError(
             detail::text_of("can only start a process that was made by process {}", {::getpid()}));
     }
-    detail::LocalProcess& self = detail::LocalProcess::instance();
-    self.living_children();  // reaps those that have ended
-    self.arm_exit(/*is_child=*/false);
-    auto child = detail::fork_child({.name = name_,
-                                     .identity = identity_,
-                                     .daemon = daemon_,
-                                     .dies_with_parent = daemon_ || self.dies_with_parent(),
-                                     .authkey = authkey_},
-                                    [this] {
-                                        runs_here_ = true;
-                                        run();
-                                    });
-    self.add_child(child);
-    child_ = std::move(child);
+    struct Body final : detail::Target {
+        explicit Body(Process& started) : process(started) {}
+        void call() override {
+            process.runs_here_ = true;
+            process.run();
+        }
+        Process& process;
+    } body(*this);
+    const bool dies_with_parent = detail::LocalProcess::instance().dies_with_parent();
+    child_ = start_method_({.name = name_,
+                            .identity = identity_,
+                            .daemon = daemon_,
+                            .dies_with_parent = daemon_ || dies_with_parent,
+                            .authkey = authkey_},
+                           body);
     target_.reset();  // the child has its own
 }
 
@@ -227,19 +226,10 @@ inline bool Process::is_alive() const {
         throw AssertionError(detail::text_of(
             "can only test a child process: {} is not one of process {}", {name_, ::getpid()}));
     }
-    return child_ != nullptr &&
-           !detail::LocalProcess::instance().join_child(*child_, std::chrono::seconds(0));
+    return child_ != nullptr && child_->is_alive();
 }
 
 inline void Process::signal(int number) const { child("signal").signal(number); }
-
-inline void Process::terminate_tree(Timeout grace) {
-    detail::Child& root = child("terminate");
-    // Also when the child itself has ended: what it left behind is still its tree.
-    const std::optional<pid_t> pid = root.is_alive() ? std::optional(root.pid()) : std::nullopt;
-    detail::ProcessTree(pid, root.member()).terminate(grace);
-    detail::LocalProcess::instance().join_child(root, std::chrono::seconds(1));
-}
 
 inline void Process::close() {
     if (child_ != nullptr) {
@@ -249,7 +239,6 @@ inline void Process::close() {
                                 "call join() or terminate() first",
                                 {name_}));
         }
-        detail::LocalProcess::instance().forget_child(child_.get());
         child_.reset();
     }
     closed_ = true;
@@ -277,9 +266,7 @@ inline std::optional<pid_t> Process::pid() const {
 
 inline std::optional<int> Process::exitcode() const {
     require_open();
-    const std::optional<int> code = child_ != nullptr ? child_->exitcode() : std::nullopt;
-    if (code) { detail::LocalProcess::instance().forget_child(child_.get()); }
-    return code;
+    return child_ != nullptr ? child_->exitcode() : std::nullopt;
 }
 
 inline int Process::sentinel() const {

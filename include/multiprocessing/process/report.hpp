@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <exception>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <typeinfo>
@@ -22,9 +21,13 @@ namespace multiprocessing::detail {
 /// Returns the name of a type as the source has it.
 inline std::string readable_type_name(const std::type_info& type) {
     int status = 0;
-    const std::unique_ptr<char, decltype(&std::free)> name(
-        abi::__cxa_demangle(type.name(), nullptr, nullptr, &status), &std::free);
-    return status == 0 ? name.get() : type.name();
+    char* const name = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
+    if (status != 0) { return type.name(); }
+    struct Free {
+        char* memory;
+        ~Free() { std::free(memory); }
+    } const owner{name};
+    return name;
 }
 
 /// Returns "  type: text" for the exception and, below it, for each one that it was thrown from.

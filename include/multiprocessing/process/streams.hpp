@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
-#include <memory>
 
 namespace multiprocessing::detail {
 
@@ -44,12 +43,12 @@ inline void drop_inherited_text() noexcept {
     // lock, and a thread that reads standard input holds that until somebody types a line.
 #if defined(__GLIBC__)
     // Every stream leads to the one opened before it, so the newest leads to all.
-    const std::unique_ptr<FILE, int (*)(FILE*)> newest(::fmemopen(nullptr, 1, "r"), &std::fclose);
-    for (FILE* stream = newest ? newest->_chain : nullptr; stream != nullptr;
-         stream = stream->_chain) {
-        // A stream without a descriptor writes to this process's own memory.
+    FILE* const newest = ::fmemopen(nullptr, 1, "r");
+    for (FILE* stream = newest; stream != nullptr; stream = stream->_chain) {
+        // A stream without a descriptor, as the newest is, writes to this process's own memory.
         if (::fileno(stream) >= 0 && ::__fpending(stream) > 0) { ::__fpurge(stream); }
     }
+    if (newest != nullptr) { std::fclose(newest); }
 #endif
     ::__fpurge(stdin);
     try {

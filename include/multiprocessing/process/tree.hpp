@@ -27,6 +27,7 @@ namespace multiprocessing::detail {
 /// Every process is held by a pidfd before it is seen to be a descendant, so no signal goes to one
 /// that has got a dead one's number. A descendant that neither the kernel nor the registry can
 /// connect (made by a foreign program whose parent has ended before we looked) is not found.
+template <class Lazy = void>
 class ProcessTree {
   public:
     /// The tree below a process: its number unless that has been reaped, its place in the family if
