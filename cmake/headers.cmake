@@ -111,4 +111,5 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/synchronize/rlock.hpp
     include/multiprocessing/synchronize/semaphore.hpp
     include/multiprocessing/synchronize/semaphore_state.hpp
+    include/multiprocessing/synchronize/table.hpp
     include/multiprocessing/timeout.hpp)

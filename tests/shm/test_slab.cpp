@@ -59,7 +59,7 @@ TEST_CASE("slots are aligned, zeroed and apart", "[shm]") {
     for (const std::size_t size :
          {1U, 64U, 65U, 100U, 128U, 4000U, 16U * 1024, 16U * 1024 + 1, 1U << 20}) {
         for (int i = 0; i < 3; ++i) {
-            auto memory = Slab::allocate(size);
+            auto memory = Slab<>::allocate(size);
             CHECK(reinterpret_cast<std::uintptr_t>(memory.get()) % 64 == 0);
             CHECK(is_zero(memory.get(), size));
             std::memset(memory.get(), static_cast<int>(all.size()) + 1, size);
@@ -94,19 +94,19 @@ TEST_CASE("a child of a fork sees the object, and changes to it", "[shm]") {
 }
 
 TEST_CASE("a slot that nobody else can have seen is used again, zeroed", "[shm]") {
-    const auto other = Slab::allocate(192);
-    auto memory = Slab::allocate(192);
+    const auto other = Slab<>::allocate(192);
+    auto memory = Slab<>::allocate(192);
     std::byte* const place = memory.get();
     std::memset(place, 0xff, 192);
     memory.reset();
-    const auto again = Slab::allocate(192);
+    const auto again = Slab<>::allocate(192);
     CHECK(again.get() == place);
     CHECK(is_zero(again.get(), 192));
 }
 
 TEST_CASE("a slot that a child may see is never used again", "[shm]") {
-    const auto other = Slab::allocate(192);
-    auto memory = Slab::allocate(192);
+    const auto other = Slab<>::allocate(192);
+    auto memory = Slab<>::allocate(192);
     std::byte* const place = memory.get();
     observe::Report report;
     observe::Door door;
@@ -120,7 +120,7 @@ TEST_CASE("a slot that a child may see is never used again", "[shm]") {
     memory.reset();
     std::vector<std::shared_ptr<std::byte>> later;
     for (int i = 0; i < 2000; ++i) {
-        later.push_back(Slab::allocate(192));
+        later.push_back(Slab<>::allocate(192));
         std::memset(later.back().get(), 0xee, 192);
     }
     CHECK(std::none_of(later.begin(), later.end(),
@@ -129,17 +129,17 @@ TEST_CASE("a slot that a child may see is never used again", "[shm]") {
     CHECK(report.hear() == "42");
     ::waitpid(pid, nullptr, 0);
     // Not even after that child's end: it may have had children.
-    later.push_back(Slab::allocate(192));
+    later.push_back(Slab<>::allocate(192));
     CHECK(later.back().get() != place);
 }
 
 TEST_CASE("a slot that was free at the fork may be used again", "[shm]") {
-    const auto other = Slab::allocate(320);
-    auto memory = Slab::allocate(320);
+    const auto other = Slab<>::allocate(320);
+    auto memory = Slab<>::allocate(320);
     std::byte* const place = memory.get();
     memory.reset();
     CHECK(in_fork([] { return true; }) == 0);
-    CHECK(Slab::allocate(320).get() == place);
+    CHECK(Slab<>::allocate(320).get() == place);
 }
 
 TEST_CASE("a child makes its objects where nobody else does", "[shm]") {
@@ -158,7 +158,7 @@ TEST_CASE("a child that drops its parent's objects takes nothing from the parent
     auto counter = make_shared_object<Counter>(0, 5);
     CHECK(in_fork([&] {
               counter.reset();
-              const auto own = Slab::allocate(64);
+              const auto own = Slab<>::allocate(64);
               std::memset(own.get(), 0xff, 64);
               return true;
           }) == 0);
@@ -167,7 +167,7 @@ TEST_CASE("a child that drops its parent's objects takes nothing from the parent
 
 TEST_CASE("a hundred thousand objects live on a handful of descriptors, which go with them",
           "[shm]") {
-    static_cast<void>(Slab::allocate(64));
+    static_cast<void>(Slab<>::allocate(64));
     {
         std::vector<std::shared_ptr<Counter>> all;
         for (int i = 0; i < 100'000; ++i) { all.push_back(make_shared_object<Counter>(0, i)); }
@@ -197,7 +197,7 @@ TEST_CASE("sizes that follow one another do not pin slabs", "[shm]") {
         std::vector<std::shared_ptr<std::byte>> some;
         for (int i = 0; i < 50; ++i) {
             some.push_back(
-                Slab::allocate(static_cast<std::size_t>(64 * (1 + (round * 7 + i) % 250))));
+                Slab<>::allocate(static_cast<std::size_t>(64 * (1 + (round * 7 + i) % 250))));
         }
     }
     CHECK(slab_descriptors() <= 2);

@@ -97,7 +97,7 @@ class JobTable {
 
   private:
     static std::shared_ptr<WorkerSlot> make_slots(std::size_t count) {
-        std::shared_ptr<std::byte> memory = Slab::allocate(count * sizeof(WorkerSlot));
+        std::shared_ptr<std::byte> memory = Slab<Lazy>::allocate(count * sizeof(WorkerSlot));
         auto* const slots = reinterpret_cast<WorkerSlot*>(memory.get());
         for (std::size_t i = 0; i < count; ++i) { ::new (slots + i) WorkerSlot{}; }
         return {std::move(memory), slots};

@@ -148,7 +148,7 @@ Cells<T>::Cells(std::size_t count)
     : state_(make_shared_object<CellsState>(extra_bytes(count), count)),
       data_(reinterpret_cast<T*>(memory() + data_offset)),
       count_(count) {
-    static_assert(alignof(T) <= Slab::slot_size,
+    static_assert(alignof(T) <= slot_size,
                   "multiprocessing: a shared value is aligned to 64 at most");
 }
 

@@ -31,14 +31,17 @@ namespace multiprocessing::detail {
 /// The result is this process's reference; a child of a fork has its own. The memory is free when
 /// the last process has dropped its last reference. \throws OSError when there is no space. \cost
 /// tens of nanoseconds for what fits into a slab; a segment of its own for what does not.
-template <shared_layout T, class... Args>
+template <shared_layout T, class Lazy = void, class... Args>
 std::shared_ptr<T> make_shared_object(std::size_t extra, Args&&... args);
+
+/// How large a slot is, and how it is aligned.
+inline constexpr std::size_t slot_size = 64;
 
 /// Hands out slots of slabs to this process.
 /// \safety threads; a child of a fork begins with no slab of its own and leaves its parent's alone.
+template <class Lazy = void>
 class Slab {
   public:
-    static constexpr std::size_t slot_size = 64;
     /// What is larger gets a segment of its own.
     static constexpr std::size_t largest = 16 * 1024;
 
@@ -82,13 +85,15 @@ class Slab {
 
 // -------------------------------------------------------------------------------------------------
 
-inline Slab& Slab::instance() {
+template <class Lazy>
+Slab<Lazy>& Slab<Lazy>::instance() {
     // Never destroyed: objects in statics outlive it otherwise.
     static constinit std::atomic<Slab*> slab{nullptr};
     return os::made_once(slab, [] { return new Slab; });
 }
 
-inline Slab::Slab() {
+template <class Lazy>
+Slab<Lazy>::Slab() {
     os::fork_epoch();  // its handler counts before ours lock
     os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                 [] {
@@ -97,14 +102,16 @@ inline Slab::Slab() {
                 });
 }
 
-inline void Slab::forget() {
+template <class Lazy>
+void Slab<Lazy>::forget() {
     // The chunks stay mapped for as long as objects in them are referred to, and no longer.
     current_.reset();
     next_size_ = first_chunk;
     for (auto& runs : free_) { runs.clear(); }
 }
 
-inline std::shared_ptr<std::byte> Slab::allocate(std::size_t size) {
+template <class Lazy>
+std::shared_ptr<std::byte> Slab<Lazy>::allocate(std::size_t size) {
     if (size > largest) {
         auto segment = std::make_shared<Segment>("object", os::round_to_pages(size));
         return {segment, segment->data()};
@@ -112,7 +119,8 @@ inline std::shared_ptr<std::byte> Slab::allocate(std::size_t size) {
     return instance().take((size + slot_size - 1) / slot_size * slot_size);
 }
 
-inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
+template <class Lazy>
+std::shared_ptr<std::byte> Slab<Lazy>::take(std::size_t size) {
     std::shared_ptr<Chunk> chunk;
     std::byte* memory = nullptr;
     {
@@ -144,7 +152,8 @@ inline std::shared_ptr<std::byte> Slab::take(std::size_t size) {
             }};
 }
 
-inline void Slab::forget_free_runs(const Chunk* chunk) noexcept {
+template <class Lazy>
+void Slab<Lazy>::forget_free_runs(const Chunk* chunk) noexcept {
     for (std::vector<Free>& runs : free_) {
         std::size_t kept = 0;
         for (Free& run : runs) {
@@ -154,8 +163,9 @@ inline void Slab::forget_free_runs(const Chunk* chunk) noexcept {
     }
 }
 
-inline void Slab::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memory,
-                            std::size_t size, std::uint64_t epoch) noexcept {
+template <class Lazy>
+void Slab<Lazy>::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memory, std::size_t size,
+                           std::uint64_t epoch) noexcept {
     if (chunk->maker != os::process_token()) { return; }
     const std::scoped_lock lock(mutex_);
     if (--chunk->live == 0 && chunk != current_) {
@@ -170,11 +180,11 @@ inline void Slab::give_back(const std::shared_ptr<Chunk>& chunk, std::byte* memo
     }
 }
 
-template <shared_layout T, class... Args>
+template <shared_layout T, class Lazy, class... Args>
 std::shared_ptr<T> make_shared_object(std::size_t extra, Args&&... args) {
-    static_assert(alignof(T) <= Slab::slot_size);
+    static_assert(alignof(T) <= slot_size);
     Family::self();  // the registry comes first, so that whoever sees the object sees it too
-    std::shared_ptr<std::byte> memory = Slab::allocate(sizeof(T) + extra);
+    std::shared_ptr<std::byte> memory = Slab<Lazy>::allocate(sizeof(T) + extra);
     T* const object = ::new (memory.get()) T(std::forward<Args>(args)...);
     return {std::move(memory), object};
 }

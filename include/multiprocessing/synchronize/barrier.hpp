@@ -36,6 +36,7 @@ class Barrier {
     /// process and to the children that it forks. `timeout` is for every `wait()` that does not say
     /// its own.
     /// \throws ValueError when `parties < 1`.
+    template <class Lazy = void>
     explicit Barrier(int parties, std::function<void()> action = {}, Timeout timeout = forever);
 
     /// Waits until all have arrived.
@@ -63,8 +64,8 @@ class Barrier {
 
 // -------------------------------------------------------------------------------------------------
 
-inline Barrier::Barrier(int parties, std::function<void()> action, Timeout timeout)
-    : timeout_(timeout) {
+template <class Lazy>
+Barrier::Barrier(int parties, std::function<void()> action, Timeout timeout) : timeout_(timeout) {
     if (parties < 1) {
         throw ValueError(detail::text_of("a Barrier for {} parties: at least 1", {parties}));
     }

@@ -15,6 +15,7 @@
 #include <multiprocessing/shm/guard.hpp>
 #include <multiprocessing/shm/segment.hpp>
 #include <multiprocessing/synchronize/low_word.hpp>
+#include <multiprocessing/synchronize/table.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <algorithm>
@@ -24,7 +25,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 
 namespace multiprocessing::detail {
 
@@ -81,11 +81,11 @@ class BarrierState {
         return static_cast<std::uint64_t>(high) << 32 | (round & round_mask) << 2 | low;
     }
 
-    std::span<Entry> table() noexcept {
+    Table<Entry> table() noexcept {
         return {reinterpret_cast<Entry*>(this + 1), table_size(parties_)};
     }
-    std::span<Member> members() noexcept {
-        return {reinterpret_cast<Member*>(table().data() + table().size()), table_size(parties_)};
+    Table<Member> members() noexcept {
+        return {reinterpret_cast<Member*>(table().end()), table_size(parties_)};
     }
     Guard::Section enter() {
         return guard_.enter([this]() noexcept { recover(); });
@@ -305,7 +305,7 @@ inline BarrierState::Entry* BarrierState::find_place(std::uint32_t round) {
         return &entry;
     }
     if (all_wait) {
-        throw ProcessError(text_of("more than {} threads wait at one Barrier", {table().size()}));
+        throw ProcessError(text_of("more than {} threads wait at one Barrier", {table().count}));
     }
     return nullptr;
 }

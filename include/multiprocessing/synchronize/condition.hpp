@@ -28,7 +28,6 @@
 #include <limits>
 #include <memory>
 #include <utility>
-#include <variant>
 
 namespace multiprocessing {
 
@@ -41,9 +40,14 @@ namespace multiprocessing {
 ///         nobody.
 class Condition : public detail::Lockable<Condition> {
   public:
+    template <class Lazy = void>
     Condition() : Condition(RLock()) {}
-    explicit Condition(RLock lock) : Condition(std::variant<RLock, Lock>(std::move(lock))) {}
-    explicit Condition(Lock lock) : Condition(std::variant<RLock, Lock>(std::move(lock))) {}
+    template <class Lazy = void>
+    explicit Condition(RLock lock)
+        : state_(detail::make_shared_object<detail::ConditionState>(0)), rlock_(std::move(lock)) {}
+    template <class Lazy = void>
+    explicit Condition(Lock lock)
+        : state_(detail::make_shared_object<detail::ConditionState>(0)), lock_(std::move(lock)) {}
 
     /// The lock's own; see there.
     LockResult acquire(bool block = true, Timeout timeout = forever) const;
@@ -71,31 +75,36 @@ class Condition : public detail::Lockable<Condition> {
     void notify_all() const { notify(std::numeric_limits<int>::max()); }
 
   private:
-    explicit Condition(std::variant<RLock, Lock> lock)
-        : state_(detail::make_shared_object<detail::ConditionState>(0)), lock_(std::move(lock)) {}
-
-    template <class Call>
-    decltype(auto) with_lock(Call call) const {
-        return std::visit(call, lock_);
-    }
+    bool is_recursive() const noexcept { return rlock_.state_ != nullptr; }
     void require_owner(const char* what) const;
+    // All levels at once.
+    std::uint32_t release_all() const;
+    void acquire_again(std::uint32_t depth) const;
 
     std::shared_ptr<detail::ConditionState> state_;
-    std::variant<RLock, Lock> lock_;
+    // One of them is its lock, the other none.
+    RLock rlock_{nullptr};
+    Lock lock_{nullptr};
 };
 
 // -------------------------------------------------------------------------------------------------
 
 inline LockResult Condition::acquire(bool block, Timeout timeout) const {
-    return with_lock([&](const auto& lock) { return lock.acquire(block, timeout); });
+    return is_recursive() ? rlock_.acquire(block, timeout) : lock_.acquire(block, timeout);
 }
 
-inline void Condition::release() const {
-    with_lock([](const auto& lock) { lock.release(); });
+inline void Condition::release() const { is_recursive() ? rlock_.release() : lock_.release(); }
+
+inline std::uint32_t Condition::release_all() const {
+    return is_recursive() ? rlock_.release_all() : lock_.release_all();
+}
+
+inline void Condition::acquire_again(std::uint32_t depth) const {
+    is_recursive() ? rlock_.acquire_again(depth) : lock_.acquire_again(depth);
 }
 
 inline void Condition::require_owner(const char* what) const {
-    if (!with_lock([](const auto& lock) { return lock.is_mine(); })) {
+    if (!(is_recursive() ? rlock_.is_mine() : lock_.is_mine())) {
         throw AssertionError(detail::text_of("Condition.{} without owning its lock", {what}));
     }
 }
@@ -103,13 +112,12 @@ inline void Condition::require_owner(const char* what) const {
 inline bool Condition::wait(Timeout timeout) const {
     require_owner("wait");
     const detail::Deadline deadline(timeout);
-    const detail::LockState& lock =
-        with_lock([](const auto& l) -> const auto& { return l.state(); });
+    const detail::LockState& lock = is_recursive() ? rlock_.state() : lock_.state();
     const std::uint32_t takeovers = lock.takeovers();
     const std::uint32_t place = state_->begin_wait();
     bool woken = false;
     try {
-        const std::uint32_t depth = with_lock([](const auto& l) { return l.release_all(); });
+        const std::uint32_t depth = release_all();
         // Somebody died holding the lock: perhaps after the change that we wait for, and before
         // saying so.
         bool death = false;
@@ -119,7 +127,7 @@ inline bool Condition::wait(Timeout timeout) const {
                            (holder != 0 && detail::Family::has_ended(holder));
         });
         woken = woken || death;
-        with_lock([&](const auto& l) { l.acquire_again(depth); });
+        acquire_again(depth);
     } catch (...) {
         state_->abandon_wait(place);
         throw;

@@ -15,6 +15,7 @@
 #include <multiprocessing/shm/guard.hpp>
 #include <multiprocessing/shm/segment.hpp>
 #include <multiprocessing/synchronize/low_word.hpp>
+#include <multiprocessing/synchronize/table.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <array>
@@ -22,7 +23,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 
 namespace multiprocessing::detail {
 
@@ -79,8 +79,8 @@ class ConditionState {
     Guard::Section enter() {
         return guard_.enter([this]() noexcept { recover(); });
     }
-    std::span<Entry> in_use() {
-        return std::span(entries_).first(used_.load(std::memory_order_acquire));
+    Table<Entry> in_use() noexcept {
+        return {entries_.data(), used_.load(std::memory_order_acquire)};
     }
 
     // Inside the guard.

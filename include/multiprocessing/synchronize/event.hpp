@@ -48,6 +48,7 @@ static_assert(shared_layout<EventState> && sizeof(EventState) == 12);
 ///         Copies refer to the same flag.
 class Event {
   public:
+    template <class Lazy = void>
     Event() : state_(detail::make_shared_object<detail::EventState>(0)) {}
 
     bool is_set() const noexcept {

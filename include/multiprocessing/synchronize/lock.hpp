@@ -22,6 +22,7 @@
 #include <multiprocessing/timeout.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -37,8 +38,10 @@ namespace multiprocessing {
 /// \safety all members: threads and processes. Copies refer to the same lock.
 class Lock : public detail::Lockable<Lock> {
   public:
+    template <class Lazy = void>
     Lock() : Lock(LockOptions{}) {}
     /// \throws ValueError when a repair function is missing, or there is one that would never run.
+    template <class Lazy = void>
     explicit Lock(LockOptions options);
 
     /// Waits until it is held, or not at all with `block == false`, which ignores the timeout.
@@ -68,6 +71,9 @@ class Lock : public detail::Lockable<Lock> {
   private:
     friend class Condition;
 
+    // No lock: for the one of its two that a Condition does not have.
+    explicit Lock(std::nullptr_t) noexcept {}
+
     LockResult acquire_slowly(Timeout timeout) const;
 
     // What a Condition does with it.
@@ -82,7 +88,8 @@ class Lock : public detail::Lockable<Lock> {
 
 // -------------------------------------------------------------------------------------------------
 
-inline Lock::Lock(LockOptions options)
+template <class Lazy>
+Lock::Lock(LockOptions options)
     : state_(detail::make_shared_object<detail::LockState>(
           0, detail::LayoutTag{detail::magic("LOCK"), 1}, options.on_owner_death)),
       repair_(std::move(options), "Lock") {}

@@ -90,7 +90,9 @@ static_assert(shared_layout<LockState> && sizeof(LockState) == 32);
 /// A process's repair function, shared by the copies of a handle.
 class Repair {
   public:
+    Repair() noexcept = default;
     /// \throws ValueError when policy and function do not go together.
+    template <class Lazy = void>
     Repair(LockOptions&& options, std::string_view what);
 
     /// Runs the function if the policy asks for it; `undo` frees the lock when it throws.
@@ -156,7 +158,8 @@ inline pid_t LockState::pid_of(MemberId holder) const {
     return (note >> 32) == holder ? static_cast<pid_t>(static_cast<std::uint32_t>(note)) : 0;
 }
 
-inline Repair::Repair(LockOptions&& options, std::string_view what) {
+template <class Lazy>
+Repair::Repair(LockOptions&& options, std::string_view what) {
     const bool repairs = options.on_owner_death == OwnerDeath::repair;
     if (repairs != static_cast<bool>(options.repair)) {
         throw ValueError(

@@ -20,6 +20,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -56,8 +57,10 @@ static_assert(shared_layout<RLockState> && sizeof(RLockState) == 48);
 /// \safety all members: threads and processes. Copies refer to the same lock.
 class RLock : public detail::Lockable<RLock> {
   public:
+    template <class Lazy = void>
     RLock() : RLock(LockOptions{}) {}
     /// \throws ValueError when a repair function is missing, or there is one that would never run.
+    template <class Lazy = void>
     explicit RLock(LockOptions options);
 
     /// Waits until this thread owns it, or not at all with `block == false`, which ignores the
@@ -88,6 +91,9 @@ class RLock : public detail::Lockable<RLock> {
   private:
     friend class Condition;
 
+    // No lock: for the one of its two that a Condition does not have.
+    explicit RLock(std::nullptr_t) noexcept {}
+
     LockResult acquire_slowly(std::uint64_t me, Timeout timeout) const;
     void begin(std::uint64_t me) const noexcept;
     void end() const noexcept;
@@ -113,7 +119,8 @@ inline std::uint64_t detail::this_thread_id() {
     return static_cast<std::uint64_t>(Family::self()) << 32 | number;
 }
 
-inline RLock::RLock(LockOptions options)
+template <class Lazy>
+RLock::RLock(LockOptions options)
     : state_(detail::make_shared_object<detail::RLockState>(0, options.on_owner_death)),
       repair_(std::move(options), "RLock") {}
 

@@ -43,6 +43,7 @@ class Semaphore : public detail::Lockable<Semaphore> {
   public:
     /// \throws OSError (EINVAL) when `value` is negative; ValueError when it is above
     ///         2'147'483'647.
+    template <class Lazy = void>
     explicit Semaphore(long long value = 1, SemaphoreOptions options = {})
         : Semaphore(value, options, /*bounded=*/false) {}
 
@@ -65,6 +66,7 @@ class Semaphore : public detail::Lockable<Semaphore> {
     bool locked() const { return get_value() == 0; }
 
   protected:
+    template <class Lazy = void>
     Semaphore(long long value, SemaphoreOptions options, bool bounded);
 
   private:
@@ -77,13 +79,15 @@ class BoundedSemaphore : public Semaphore {
   public:
     /// \throws OSError (EINVAL) when `value` is negative; ValueError when it is above
     ///         2'147'483'647.
+    template <class Lazy = void>
     explicit BoundedSemaphore(long long value = 1, SemaphoreOptions options = {})
         : Semaphore(value, options, /*bounded=*/true) {}
 };
 
 // -------------------------------------------------------------------------------------------------
 
-inline Semaphore::Semaphore(long long value, SemaphoreOptions options, bool bounded) {
+template <class Lazy>
+Semaphore::Semaphore(long long value, SemaphoreOptions options, bool bounded) {
     using State = detail::SemaphoreState;
     if (value < 0) {
         detail::throw_os_error(EINVAL, "Semaphore", detail::text_of("value {}", {value}));
