@@ -8,6 +8,7 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/connection/framing.hpp
     include/multiprocessing/connection/message.hpp
     include/multiprocessing/connection/pipe.hpp
+    include/multiprocessing/connection/socket_channel.hpp
     include/multiprocessing/connection/wait.hpp
     include/multiprocessing/context.hpp
     include/multiprocessing/errors.hpp

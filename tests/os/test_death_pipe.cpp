@@ -32,8 +32,8 @@ struct Kept {
         life = pipe->hold();
         pipe.reset();
     }
-    std::unique_ptr<os::DeathPipe> pipe = std::make_unique<os::DeathPipe>();
-    os::DeathPipe::Holder life;
+    std::unique_ptr<os::DeathPipe<>> pipe = std::make_unique<os::DeathPipe<>>();
+    os::DeathPipe<>::Holder life;
     Fork process;
 };
 
@@ -43,9 +43,9 @@ TEST_CASE("the child ends with SIGKILL when the parent's end is dropped", "[os]"
     observe::Report report;
     Kept child(report);
     REQUIRE(report.hear() == "armed");
-    os::DeathPipe::Holder moved = std::move(child.life);
+    os::DeathPipe<>::Holder moved = std::move(child.life);
     CHECK_FALSE(observe::is_gone(child.process.pid()));
-    { const os::DeathPipe::Holder dropped = std::move(moved); }
+    { const os::DeathPipe<>::Holder dropped = std::move(moved); }
     CHECK(report.ends_within(1s));
     const int status = child.process.end();
     CHECK(WIFSIGNALED(status));
@@ -77,7 +77,7 @@ TEST_CASE("a child whose parent is gone before it arms does not live", "[os]") {
     observe::Report report;
     observe::Door door;
     Fork parent([&] {
-        os::DeathPipe pipe;
+        os::DeathPipe<> pipe;
         const pid_t self = ::getpid();
         if (::fork() == 0) {
             report.say("waits");
@@ -97,7 +97,7 @@ TEST_CASE("a child whose parent is gone before it arms does not live", "[os]") {
 
 TEST_CASE("a dropped pipe leaves no descriptor, and its number is not closed twice", "[os]") {
     const auto before = support::open_descriptors();
-    auto pipe = std::make_unique<os::DeathPipe>();
+    auto pipe = std::make_unique<os::DeathPipe<>>();
     CHECK(support::open_descriptors().size() == before.size() + 2);
     Fork child([&] {
         // The parent's end was closed at the fork; its number is another file's by now.

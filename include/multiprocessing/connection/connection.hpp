@@ -6,6 +6,7 @@
 
 #include <multiprocessing/connection/channel.hpp>
 #include <multiprocessing/connection/message.hpp>
+#include <multiprocessing/connection/socket_channel.hpp>
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/os/unique_fd.hpp>
@@ -52,6 +53,7 @@ class Connection {
     /// Takes over a descriptor, of a stream socket or a pipe, and makes it close-on-exec. One that
     /// is not open is found out by the first use. \throws ValueError when `fd` is negative, or
     /// neither direction is wanted; `fd` is not taken then.
+    template <class Lazy = void>
     explicit Connection(int fd, bool readable = true, bool writable = true);
 
     /// Sends a value; a string literal as `std::string`. Waits until there is room for all of it.
@@ -130,12 +132,13 @@ inline detail::Channel& detail::ConnectionAccess::channel(const Connection& conn
     return connection.channel();
 }
 
-inline Connection::Connection(int fd, bool readable, bool writable) {
+template <class Lazy>
+Connection::Connection(int fd, bool readable, bool writable) {
     if (fd < 0) { throw ValueError(detail::text_of("invalid handle: descriptor {}", {fd})); }
     if (!readable && !writable) { throw ValueError("a connection must be readable or writable"); }
     detail::os::UniqueFd owned(fd);
     detail::os::set_close_on_exec(fd);
-    channel_ = std::make_shared<detail::Channel>(std::move(owned), readable, writable);
+    channel_ = std::make_shared<detail::SocketChannel<Lazy>>(std::move(owned), readable, writable);
 }
 
 template <class T>
@@ -165,7 +168,7 @@ inline void Connection::send_bytes(std::span<const std::byte> data, std::size_t 
         throw ValueError(detail::text_of("{} bytes from offset {} on are more than there are: {}",
                                          {*size, offset, data.size()}));
     }
-    channel().send({data.first(size.value_or(data.size()))});
+    channel().send({data.first(size.value_or(data.size()))}, {});
 }
 
 inline std::vector<std::byte> Connection::recv_bytes(std::optional<std::size_t> maxlength) const {

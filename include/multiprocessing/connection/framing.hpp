@@ -26,7 +26,7 @@ inline constexpr std::uint64_t longest_short_message = 0x7fffffff;
 class FrameHeader {
   public:
     explicit FrameHeader(std::uint64_t length) noexcept;
-    std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).first(size_); }
+    std::span<const std::byte> bytes() const noexcept { return {bytes_.data(), size_}; }
 
   private:
     std::array<std::byte, short_header + long_header> bytes_{};
@@ -35,11 +35,11 @@ class FrameHeader {
 
 /// Reads the first four bytes: the length, or nothing when the long form follows.
 /// \throws OSError (EBADMSG) on what no sender writes.
-std::optional<std::uint64_t> decode_short_length(std::span<const std::byte, short_header> bytes);
+std::optional<std::uint64_t> decode_short_length(const std::array<std::byte, short_header>& bytes);
 
 /// Reads the eight bytes that follow a -1.
 /// \throws OSError (EBADMSG) on a length for which the short form exists.
-std::uint64_t decode_long_length(std::span<const std::byte, long_header> bytes);
+std::uint64_t decode_long_length(const std::array<std::byte, long_header>& bytes);
 
 // -------------------------------------------------------------------------------------------------
 
@@ -55,11 +55,10 @@ inline FrameHeader::FrameHeader(std::uint64_t length) noexcept {
     }
 }
 
-inline std::uint64_t big_endian(std::span<const std::byte> bytes) noexcept {
+template <std::size_t Size>
+std::uint64_t big_endian(const std::array<std::byte, Size>& bytes) noexcept {
     std::uint64_t value = 0;
-    for (const std::byte byte : bytes) {
-        value = value << 8 | std::to_integer<std::uint64_t>(byte);
-    }
+    for (const std::byte byte : bytes) { value = value << 8 | static_cast<std::uint64_t>(byte); }
     return value;
 }
 
@@ -68,14 +67,14 @@ inline std::uint64_t big_endian(std::span<const std::byte> bytes) noexcept {
 }
 
 inline std::optional<std::uint64_t> decode_short_length(
-    std::span<const std::byte, short_header> bytes) {
+    const std::array<std::byte, short_header>& bytes) {
     const auto length = static_cast<std::int32_t>(big_endian(bytes));
     if (length == -1) { return std::nullopt; }
     if (length < 0) { throw_bad_length(length); }
     return static_cast<std::uint64_t>(length);
 }
 
-inline std::uint64_t decode_long_length(std::span<const std::byte, long_header> bytes) {
+inline std::uint64_t decode_long_length(const std::array<std::byte, long_header>& bytes) {
     const std::uint64_t length = big_endian(bytes);
     // A second way to write a short length would be a way past whoever checks only the first.
     if (length <= longest_short_message) { throw_bad_length(static_cast<std::int64_t>(length)); }

@@ -57,6 +57,7 @@ struct MessageType {
 };
 
 /// Collects the descriptors that go with a message.
+template <class Lazy = void>
 class MessageHandles final : public HandleSink {
   public:
     std::uint32_t add(int fd) override {
@@ -74,6 +75,7 @@ class MessageHandles final : public HandleSink {
 };
 
 /// Gives out the descriptors that came with a message.
+template <class Lazy = void>
 class ReceivedHandles final : public HandleSource {
   public:
     explicit ReceivedHandles(os::Descriptors& descriptors) noexcept : descriptors_(descriptors) {}
@@ -123,7 +125,7 @@ void Message<T>::send(Channel& channel, const T& value) {
         static_cast<void>(MessageType<T>::entry);  // enters it
         channel.check_writable();                  // before the work of writing
         Writer out;
-        MessageHandles handles;
+        MessageHandles<> handles;
         out.handles = &handles;
         if constexpr (is_plain_v<T>) { out.reserve(sizeof(std::uint64_t) + saved_size(value)); }
         out.raw(std::uint64_t{type_hash_v<T>});
@@ -139,7 +141,7 @@ T Message<T>::receive(Channel& channel) {
         static_cast<void>(MessageType<T>::entry);
         os::Descriptors descriptors;
         const std::vector<std::byte> bytes = channel.receive(descriptors);
-        ReceivedHandles handles(descriptors);
+        ReceivedHandles<> handles(descriptors);
         Reader in(bytes);
         in.handles = &handles;
         const auto hash = in.remaining() < sizeof(std::uint64_t) ? 0 : in.raw<std::uint64_t>();

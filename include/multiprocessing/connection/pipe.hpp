@@ -20,11 +20,13 @@ namespace multiprocessing {
 /// \throws OSError when there are no descriptors left.
 /// \cost two descriptors, a pair of local sockets in either case, so that connections can be sent
 /// over it.
+template <class Lazy = void>
 [[nodiscard]] std::pair<Connection, Connection> Pipe(bool duplex = true);
 
 // -------------------------------------------------------------------------------------------------
 
-inline std::pair<Connection, Connection> Pipe(bool duplex) {
+template <class Lazy>
+std::pair<Connection, Connection> Pipe(bool duplex) {
     auto [first, second] = detail::os::socketpair();
     if (!duplex) {
         detail::os::shutdown(first.get(), detail::os::Direction::sending);

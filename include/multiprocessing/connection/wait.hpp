@@ -69,6 +69,7 @@ concept WaitableRange = requires(Range& range) {
 ///
 /// \throws OSError (EBADF) that names an object which is not open.
 /// \cost one system call, in proportion to the number of objects.
+template <class Lazy = void>
 std::vector<Waitable> wait(std::initializer_list<Waitable> objects, Timeout timeout = forever);
 
 /// The same for a range of objects of one type; returns copies of the ready ones.
@@ -102,7 +103,8 @@ void wait_each(Objects& objects, Timeout timeout, F is_ready) {
 
 namespace multiprocessing::connection {
 
-inline std::vector<Waitable> wait(std::initializer_list<Waitable> objects, Timeout timeout) {
+template <class Lazy>
+std::vector<Waitable> wait(std::initializer_list<Waitable> objects, Timeout timeout) {
     std::vector<Waitable> ready;
     detail::wait_each(objects, timeout, [&](const Waitable& object, std::size_t index) {
         ready.emplace_back(object, index);

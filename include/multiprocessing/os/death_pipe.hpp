@@ -33,6 +33,7 @@ namespace multiprocessing::detail::os {
 /// All write ends that a process holds are closed in every child that it forks, by a fork handler:
 /// a sibling that kept one would keep the parent "alive".
 /// \safety threads may make pipes and fork at the same time.
+template <class Lazy = void>
 class DeathPipe {
   public:
     /// The parent's side: as long as this lives (and this process does), the child may.
@@ -72,6 +73,7 @@ class DeathPipe {
 // -------------------------------------------------------------------------------------------------
 
 /// The write ends that this process holds; what a child of its has to close.
+template <class Lazy = void>
 class DeathPipeEnds {
   public:
     static DeathPipeEnds& instance() {
@@ -121,17 +123,20 @@ class DeathPipeEnds {
     std::vector<int> fds_;
 };
 
-inline DeathPipe::DeathPipe() {
-    const auto [read, write] = DeathPipeEnds::instance().make();
+template <class Lazy>
+DeathPipe<Lazy>::DeathPipe() {
+    const auto [read, write] = DeathPipeEnds<Lazy>::instance().make();
     read_.reset(read);
     write_ = Holder(write);
 }
 
-inline DeathPipe::Holder::~Holder() {
-    if (fd_ >= 0) { DeathPipeEnds::instance().close(fd_); }
+template <class Lazy>
+DeathPipe<Lazy>::Holder::~Holder() {
+    if (fd_ >= 0) { DeathPipeEnds<Lazy>::instance().close(fd_); }
 }
 
-inline void DeathPipe::arm(pid_t parent, bool forked_by_main_thread) {
+template <class Lazy>
+void DeathPipe<Lazy>::arm(pid_t parent, bool forked_by_main_thread) {
     // The end stays open for the life of the process, hence release().
     const int fd = read_.release();
     if (::fcntl(fd, F_SETOWN, ::getpid()) != 0 || ::fcntl(fd, F_SETSIG, SIGKILL) != 0 ||

@@ -21,15 +21,18 @@ namespace multiprocessing::detail::os {
 /// \returns how many entries have an event.
 /// \throws OSError (EBADF) that names the first descriptor which is not open. The kernel passes
 /// over a negative descriptor; here it is an error as well.
+template <class Lazy = void>
 std::size_t poll(std::span<pollfd> entries, const Deadline& deadline);
 
 /// The same for one descriptor; `events` is POLLIN or POLLOUT. True when it is ready, at its end or
 /// in error: when the call that is meant would not block.
+template <class Lazy = void>
 bool poll(int fd, short events, const Deadline& deadline);
 
 // -------------------------------------------------------------------------------------------------
 
-inline std::size_t poll(std::span<pollfd> entries, const Deadline& deadline) {
+template <class Lazy>
+std::size_t poll(std::span<pollfd> entries, const Deadline& deadline) {
     const auto refuse = [](int fd) {
         throw_os_error(EBADF, "poll", text_of("descriptor {}", {fd}));
     };
@@ -58,7 +61,8 @@ inline std::size_t poll(std::span<pollfd> entries, const Deadline& deadline) {
     }
 }
 
-inline bool poll(int fd, short events, const Deadline& deadline) {
+template <class Lazy>
+bool poll(int fd, short events, const Deadline& deadline) {
     pollfd entry{.fd = fd, .events = events, .revents = 0};
     return poll(std::span(&entry, 1), deadline) > 0;
 }

@@ -58,20 +58,24 @@ class Descriptors {
     UniqueFd take(std::size_t index) noexcept {
         return index < size_ ? UniqueFd(std::exchange(fds_[index], -1)) : UniqueFd();
     }
+    /// Takes a descriptor in; closes it when there are as many as one message can carry.
+    void add(UniqueFd fd) noexcept {
+        if (size_ < max_descriptors) { fds_[size_++] = fd.release(); }
+    }
+    void set_truncated() noexcept { truncated_ = true; }
     void clear() noexcept {
         for (std::size_t i = 0; i < size_; ++i) { take(i); }
         size_ = 0;
     }
 
   private:
-    friend std::size_t receive(int, Transport, std::span<std::byte>, Descriptors&);
-
     std::array<int, max_descriptors> fds_;  // the first `size_` are set; -1: taken
     std::size_t size_ = 0;
     bool truncated_ = false;
 };
 
 /// Makes two connected stream sockets.
+template <class Lazy = void>
 std::pair<UniqueFd, UniqueFd> socketpair();
 
 /// Ends one direction for every process that has the socket.
@@ -85,15 +89,18 @@ void set_close_on_exec(int fd) noexcept;
 /// Waits until there is room, also on a descriptor that is in non-blocking mode.
 /// \returns how many bytes were sent, at least one if there are any.
 /// \throws OSError (EPIPE) when nobody can receive them any more.
+template <class Lazy = void>
 std::size_t send(int fd, Transport, std::span<const std::span<const std::byte>> parts,
                  std::span<const int> descriptors = {});
 
 /// Receives some bytes, and waits for the first; 0 means end of file. On a socket it waits until
 /// `into` is full, unless a signal or the end comes in between.
 /// Descriptors that come with the bytes are closed.
+template <class Lazy = void>
 std::size_t receive(int fd, Transport, std::span<std::byte> into);
 
 /// The same, and keeps the descriptors that come with the bytes.
+template <class Lazy = void>
 std::size_t receive(int fd, Transport, std::span<std::byte> into, Descriptors& descriptors);
 
 // -------------------------------------------------------------------------------------------------
@@ -105,7 +112,8 @@ inline Transport transport_of(int fd) noexcept {
     return domain == AF_UNIX ? Transport::local : Transport::remote;
 }
 
-inline std::pair<UniqueFd, UniqueFd> socketpair() {
+template <class Lazy>
+std::pair<UniqueFd, UniqueFd> socketpair() {
     int fds[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
         throw_os_error(errno, "socketpair", "AF_UNIX");
@@ -169,9 +177,9 @@ ssize_t until_done(int fd, short events, Call call) {
     }
 }
 
-inline std::size_t send(int fd, Transport transport,
-                        std::span<const std::span<const std::byte>> parts,
-                        std::span<const int> descriptors) {
+template <class Lazy>
+std::size_t send(int fd, Transport transport, std::span<const std::span<const std::byte>> parts,
+                 std::span<const int> descriptors) {
     std::array<iovec, 4> vectors;
     std::size_t count = 0;
     for (const auto part : parts.first(std::min(parts.size(), vectors.size()))) {
@@ -219,7 +227,8 @@ inline std::size_t received(ssize_t count, int fd, Transport transport) {
     throw_os_error(errno, "receive", text_of("descriptor {}", {fd}));
 }
 
-inline std::size_t receive(int fd, Transport transport, std::span<std::byte> into) {
+template <class Lazy>
+std::size_t receive(int fd, Transport transport, std::span<std::byte> into) {
     const ssize_t count = until_done(fd, POLLIN, [&] {
         return transport == Transport::file ? ::read(fd, into.data(), into.size())
                                             : ::recv(fd, into.data(), into.size(), MSG_WAITALL);
@@ -227,8 +236,9 @@ inline std::size_t receive(int fd, Transport transport, std::span<std::byte> int
     return received(count, fd, transport);
 }
 
-inline std::size_t receive(int fd, Transport transport, std::span<std::byte> into,
-                           Descriptors& descriptors) {
+template <class Lazy>
+std::size_t receive(int fd, Transport transport, std::span<std::byte> into,
+                    Descriptors& descriptors) {
     if (transport != Transport::local) { return receive(fd, transport, into); }
     iovec vector{.iov_base = into.data(), .iov_len = into.size()};
     alignas(cmsghdr) std::array<unsigned char, CMSG_SPACE(sizeof(int) * max_descriptors)> control;
@@ -246,16 +256,12 @@ inline std::size_t receive(int fd, Transport transport, std::span<std::byte> int
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) { continue; }
         for (std::size_t at = 0; at + sizeof(int) <= header->cmsg_len - CMSG_LEN(0);
              at += sizeof(int)) {
-            UniqueFd fd_here;
-            int number;
-            std::memcpy(&number, CMSG_DATA(header) + at, sizeof number);
-            fd_here.reset(number);
-            if (descriptors.size_ < max_descriptors) {
-                descriptors.fds_[descriptors.size_++] = fd_here.release();
-            }
+            int fd_here;
+            std::memcpy(&fd_here, CMSG_DATA(header) + at, sizeof fd_here);
+            descriptors.add(UniqueFd(fd_here));
         }
     }
-    if (count >= 0 && (message.msg_flags & MSG_CTRUNC) != 0) { descriptors.truncated_ = true; }
+    if (count >= 0 && (message.msg_flags & MSG_CTRUNC) != 0) { descriptors.set_truncated(); }
     return received(count, fd, transport);
 }
 

@@ -54,7 +54,7 @@ inline void warn_of_threads() {
 /// The child leaves by `exit`, so that handlers which it registered itself run, and its own end of
 /// process (see LocalProcess) ends it before those of its parent would.
 template <class Lazy, class Body>
-[[noreturn]] void run_child(ChildOptions& options, std::optional<os::DeathPipe>& death,
+[[noreturn]] void run_child(ChildOptions& options, std::optional<os::DeathPipe<Lazy>>& death,
                             pid_t forked_by, bool by_main_thread, Body& body) noexcept {
     int code = 1;
     bool armed = false;
@@ -96,7 +96,7 @@ template <class Body, class Lazy = void>
 std::shared_ptr<ForkedChild<Lazy>> fork_child(ChildOptions options, Body body) {
     if (!options.parent) { options.parent = self_as_parent(); }
     warn_of_threads();
-    std::optional<os::DeathPipe> death;
+    std::optional<os::DeathPipe<Lazy>> death;
     if (options.dies_with_parent) { death.emplace(); }
     // What is buffered now would be written twice, here and by the child.
     flush_standard_streams();
@@ -106,8 +106,9 @@ std::shared_ptr<ForkedChild<Lazy>> fork_child(ChildOptions options, Body body) {
     if (pid < 0) { throw_os_error(errno, "fork", options.name); }
     if (pid == 0) { run_child<Lazy>(options, death, self, by_main_thread, body); }
     try {
-        return std::make_shared<ForkedChild<Lazy>>(pid, std::move(options.name), options.daemon,
-                                                   death ? death->hold() : os::DeathPipe::Holder());
+        return std::make_shared<ForkedChild<Lazy>>(
+            pid, std::move(options.name), options.daemon,
+            death ? death->hold() : typename os::DeathPipe<Lazy>::Holder());
     } catch (...) {
         // No descriptor or no memory left to take note of it: then it was not started either.
         ::kill(pid, SIGKILL);

@@ -28,7 +28,7 @@ template <class Lazy = void>
 class ForkedChild final : public Child {
   public:
     /// Takes note of a child that has just been forked.
-    ForkedChild(pid_t pid, std::string name, bool daemon, os::DeathPipe::Holder life)
+    ForkedChild(pid_t pid, std::string name, bool daemon, typename os::DeathPipe<Lazy>::Holder life)
         : pid_(pid),
           pidfd_(os::pidfd_open(pid)),
           birth_(os::birth_of(pidfd_, pid)),
@@ -128,7 +128,8 @@ class ForkedChild final : public Child {
     mutable std::mutex mutex_;  // guards what follows; never held while waiting
     std::string name_;
     const bool daemon_;
-    os::DeathPipe::Holder life_;  // dropping it would end a child that dies with its parent
+    typename os::DeathPipe<Lazy>::Holder
+        life_;  // dropping it would end a child that dies with its parent
     bool collected_ = false;
     std::optional<os::ExitStatus> status_;
 };
