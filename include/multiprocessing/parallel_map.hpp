@@ -50,7 +50,7 @@ namespace detail {
 template <class Job>
 auto run_forked(const std::shared_ptr<Job>& job, int processes) {
     struct Ended {
-        PoolCore<> core;
+        PoolCore<std::void_t<Job>> core;
         ~Ended() { core.shut_down(); }
     };
     job->set_observed();
@@ -58,9 +58,9 @@ auto run_forked(const std::shared_ptr<Job>& job, int processes) {
         job->finish_empty();
     } else {
         const auto workers = std::min(static_cast<std::size_t>(processes), job->chunk_count());
-        const auto engine =
-            std::make_shared<ProcessEngine<>>(PoolOptions{.processes = static_cast<int>(workers)});
-        Ended pool{PoolCore<>(engine)};
+        const auto engine = std::make_shared<ProcessEngine<std::void_t<Job>>>(
+            PoolOptions{.processes = static_cast<int>(workers)});
+        Ended pool{PoolCore<std::void_t<Job>>(engine)};
         job->attach(engine);
         engine->submit(job, 0, job->chunk_count());
         job->wait(Deadline(forever));

@@ -28,10 +28,15 @@ namespace multiprocessing {
 
 namespace detail {
 
-/// A job with a result of type `R`.
+/// A job with a result of type `R`. (`std::void_t<R>` is `void`, of which nothing is made before
+/// `R` is known.)
 template <class R>
-class ResultState : public ResultJob<> {
+class ResultState : public ResultJob<std::void_t<R>> {
+    using Base = ResultJob<std::void_t<R>>;
+
   public:
+    using Base::error;
+
     /// Returns the value of a job that is done, or throws its error.
     const R& value() const {
         if (error()) { std::rethrow_exception(error()); }
@@ -52,7 +57,7 @@ class ResultState : public ResultJob<> {
     }
 
   protected:
-    using ResultJob<>::ResultJob;
+    using Base::Base;
 
     std::optional<R> value_;  // set by `assemble`, constant once `done()`
 
@@ -60,9 +65,14 @@ class ResultState : public ResultJob<> {
     std::atomic<bool> handed_out_{false};  // only where `R` cannot be copied
 };
 
-template <>
-class ResultState<void> : public ResultJob<> {
+template <class R>
+requires std::is_void_v<R>
+class ResultState<R> : public ResultJob<std::void_t<R>> {
+    using Base = ResultJob<std::void_t<R>>;
+
   public:
+    using Base::error;
+
     void value() const {
         if (error()) { std::rethrow_exception(error()); }
     }
@@ -70,7 +80,7 @@ class ResultState<void> : public ResultJob<> {
     void hand_out() { value(); }
 
   protected:
-    using ResultJob<>::ResultJob;
+    using Base::Base;
 };
 
 }  // namespace detail
@@ -151,7 +161,7 @@ class ValueCallback : public Callback {
   public:
     explicit ValueCallback(F f) : f_(std::move(f)) {}
 
-    void run(ResultJob<>& job) override {
+    void run(ResultJob<std::void_t<F>>& job) override {
         if (job.error()) { return; }
         if constexpr (std::is_void_v<R>) {
             std::invoke(f_);
@@ -169,7 +179,7 @@ class ErrorCallback : public Callback {
   public:
     explicit ErrorCallback(F f) : f_(std::move(f)) {}
 
-    void run(ResultJob<>& job) override {
+    void run(ResultJob<std::void_t<F>>& job) override {
         if (!job.error()) { return; }
         if constexpr (std::is_invocable_v<F&, const std::exception&>) {
             try {

@@ -262,13 +262,15 @@ class BasicPool {
 
   protected:
     explicit BasicPool(PoolOptions options)
-        : core_(std::make_shared<detail::PoolCore<>>(
+        : core_(std::make_shared<Core>(
               std::make_shared<Engine>(detail::complete(std::move(options))))) {}
 
   private:
     static constexpr bool sends = P == detail::Passing::bytes;
+    // `PoolCore<>`, of which nothing is made before the engine is known.
+    using Core = detail::PoolCore<std::void_t<Engine>>;
 
-    detail::PoolCore<>& core() const {
+    Core& core() const {
         if (!core_) { detail::throw_not_running(); }
         return *core_;
     }
@@ -299,7 +301,7 @@ class BasicPool {
                                                   chunksize));
     }
 
-    std::shared_ptr<detail::PoolCore<>> core_;  // null when moved from
+    std::shared_ptr<Core> core_;  // null when moved from
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ void BasicPool<Engine, P>::end() noexcept {
     } else {
         // What it holds (threads, processes, locks that were held during the fork) is the parent's:
         // it can be neither used nor destroyed here.
-        static_cast<void>(new std::shared_ptr<detail::PoolCore<>>(std::move(core_)));
+        static_cast<void>(new std::shared_ptr<Core>(std::move(core_)));
     }
 }
 

@@ -7,6 +7,7 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/codec.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <iterator>
@@ -64,25 +65,25 @@ class ItemList {
 };
 
 /// The same of `bool`, of which a `std::vector` has no addressable ones.
-template <>
-class ItemList<bool> {
+template <std::same_as<bool> T>
+class ItemList<T> {
   public:
     ItemList() = default;
-    explicit ItemList(const std::vector<bool>& items) {
-        for (const bool item : items) { add(item); }
+    explicit ItemList(const std::vector<T>& items) {
+        for (const T item : items) { add(item); }
     }
 
     void reserve(std::size_t) {}
-    void add(bool item) { items_.push_back({item}); }
-    bool* data() noexcept { return items_.empty() ? nullptr : &items_.front().value; }
+    void add(T item) { items_.push_back({item}); }
+    T* data() noexcept { return items_.empty() ? nullptr : &items_.front().value; }
     std::size_t size() const noexcept { return items_.size(); }
     void clear() noexcept { std::vector<Boxed>().swap(items_); }
 
   private:
     struct Boxed {
-        bool value;
+        T value;
     };
-    static_assert(sizeof(Boxed) == sizeof(bool));
+    static_assert(sizeof(Boxed) == sizeof(T));
 
     std::vector<Boxed> items_;
 };

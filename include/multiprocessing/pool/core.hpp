@@ -57,13 +57,17 @@ class PoolCore {
 
   private:
     enum class State { running, closed, terminated };
+    struct Unfinished {
+        const LazyJob* address;
+        std::weak_ptr<LazyJob> job;
+    };
 
     const Owner owner_;
     const std::shared_ptr<Engine> engine_;
     mutable std::mutex mutex_;
     std::atomic<State> state_{State::running};  // changed under `mutex_`
     // Under `mutex_`: jobs with input left. The engine is closed when there are none.
-    std::vector<std::pair<const LazyJob*, std::weak_ptr<LazyJob>>> lazy_;
+    std::vector<Unfinished> lazy_;
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -98,8 +102,8 @@ void PoolCore<Lazy>::join() {
     {
         const std::scoped_lock lock(mutex_);
         if (state_ == State::running) { throw ValueError("Pool is still running"); }
-        for (const auto& [address, job] : lazy_) {
-            if (auto living = job.lock()) { lazy.push_back(std::move(living)); }
+        for (const Unfinished& each : lazy_) {
+            if (auto living = each.job.lock()) { lazy.push_back(std::move(living)); }
         }
     }
     for (const auto& job : lazy) { job->take_all(); }
@@ -123,7 +127,7 @@ template <class Lazy>
 void PoolCore<Lazy>::lazy_began(const std::shared_ptr<LazyJob>& job) {
     const std::scoped_lock lock(mutex_);
     if (state_ != State::running) { throw_not_running(); }
-    lazy_.emplace_back(job.get(), job);
+    lazy_.push_back({job.get(), job});
 }
 
 template <class Lazy>
@@ -131,7 +135,7 @@ void PoolCore<Lazy>::lazy_ended(const LazyJob& job) {
     {
         const std::scoped_lock lock(mutex_);
         const auto erased =
-            std::erase_if(lazy_, [&](const auto& entry) { return entry.first == &job; });
+            std::erase_if(lazy_, [&](const auto& entry) { return entry.address == &job; });
         if (erased == 0 || state_ != State::closed || !lazy_.empty()) { return; }
     }
     engine_->close();

@@ -171,13 +171,15 @@ class InitializerBreaker {
 
 /// Returns the `BrokenProcessPool` that every task gets whose pool's initializer fails with
 /// `cause`, which is nested in it (`std::rethrow_if_nested`).
+template <class Lazy = void>
 std::exception_ptr broken_pool_error(std::exception_ptr cause);
 
 [[noreturn]] inline void throw_not_running() { throw ValueError("Pool not running"); }
 
 // -------------------------------------------------------------------------------------------------
 
-inline std::exception_ptr broken_pool_error(std::exception_ptr cause) {
+template <class Lazy>
+std::exception_ptr broken_pool_error(std::exception_ptr cause) {
     std::string text = "something that is no std::exception";
     try {
         std::rethrow_exception(cause);

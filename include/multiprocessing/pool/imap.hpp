@@ -51,7 +51,7 @@ struct ImapPlan {
 template <class R>
 class ImapState : public LazyJob {
   public:
-    ImapState(std::shared_ptr<PoolCore<>> core, Passing passing, ImapPlan plan)
+    ImapState(std::shared_ptr<PoolCore<std::void_t<R>>> core, Passing passing, ImapPlan plan)
         : LazyJob(core->engine(), passing), plan_(plan), core_(std::move(core)) {}
 
     /// Submits the first chunks.
@@ -98,7 +98,7 @@ class ImapState : public LazyJob {
     std::unique_ptr<Chunk> take_settled();
     void look();  // with the mutex
 
-    const std::shared_ptr<PoolCore<>> core_;
+    const std::shared_ptr<PoolCore<std::void_t<R>>> core_;
 
     // Under `mutex_`.
     std::map<std::size_t, std::unique_ptr<Chunk>> window_;  // submitted and not given out
@@ -130,7 +130,8 @@ class ImapJob final : public ImapState<item_result_t<Star, false, F, range_item_
 
   public:
     template <class Function, class Range>
-    ImapJob(std::shared_ptr<PoolCore<>> core, ImapPlan plan, Function&& function, Range&& range)
+    ImapJob(std::shared_ptr<PoolCore<std::void_t<R>>> core, ImapPlan plan, Function&& function,
+            Range&& range)
         : Base(std::move(core), P, plan), function_(std::forward<Function>(function)) {
         input_.emplace(std::views::all(std::forward<Range>(range)));
     }

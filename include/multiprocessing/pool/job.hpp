@@ -233,7 +233,9 @@ void ResultJob<Lazy>::report_unobserved() const noexcept {
         // One line: the report of a nested exception has several.
         text.erase(0, text.find_first_not_of(' '));
         while (!text.empty() && text.back() == '\n') { text.pop_back(); }
-        std::replace(text.begin(), text.end(), '\n', ' ');
+        for (char& each : text) {
+            if (each == '\n') { each = ' '; }
+        }
         os::write_to_stderr(
             text_of("multiprocessing: a task{}{} failed and nobody asked for its result: {}\n",
                     {name_.empty() ? "" : " ", name_, text}));

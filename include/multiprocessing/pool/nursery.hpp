@@ -26,7 +26,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -76,17 +75,18 @@ class NurseryLine {
         return true;
     }
 
-    /// Nothing when the other side is gone.
+    /// False when the other side is gone; `message` is as it was.
     template <class Message>
-    std::optional<Message> receive() {
-        Message message{};
-        std::span<std::byte> rest = std::as_writable_bytes(std::span(&message, 1));
+    bool receive(Message& message) {
+        Message received{};
+        std::span<std::byte> rest = std::as_writable_bytes(std::span(&received, 1));
         while (!rest.empty()) {
             const std::size_t size = os::receive(fd(), os::Transport::local, rest);
-            if (size == 0) { return std::nullopt; }
+            if (size == 0) { return false; }
             rest = rest.subspan(size);
         }
-        return message;
+        message = received;
+        return true;
     }
 
   private:
@@ -97,7 +97,7 @@ class NurseryLine {
 template <class Lazy = void>
 class Nursery {
   public:
-    Nursery(JobTable<>& table, NurseryLine line, const PoolOptions& options,
+    Nursery(JobTable<Lazy>& table, NurseryLine line, const PoolOptions& options,
             ParentRecord pool_owner)
         : table_(table),
           line_(std::move(line)),
@@ -129,16 +129,16 @@ class Nursery {
 
   private:
     bool obey() {
-        const auto command = line_.receive<NurseryCommand>();
-        if (!command || command->what == NurseryCommand::What::quit) { return false; }
-        if (command->what == NurseryCommand::What::finish) {
+        NurseryCommand command{.what = NurseryCommand::What::quit};
+        if (!line_.receive(command) || command.what == NurseryCommand::What::quit) { return false; }
+        if (command.what == NurseryCommand::What::finish) {
             finishing_ = true;
             return true;
         }
-        if (command->what == NurseryCommand::What::start) {
+        if (command.what == NurseryCommand::What::start) {
             // Reported like a worker that ended at once: the parent decides whether to try again.
-            if (const int error = start(command->worker); error != 0) {
-                tell_death(command->worker, {.pid = 0, .exitcode = 1, .core_dumped = 0});
+            if (const int error = start(command.worker); error != 0) {
+                tell_death(command.worker, {.pid = 0, .exitcode = 1, .core_dumped = 0});
             }
             return true;
         }
@@ -164,7 +164,7 @@ class Nursery {
             workers_[index] = fork_child(std::move(child), [this, index] {
                 line_.close();
                 workers_.clear();
-                Worker<>(table_, index, options_).run();
+                Worker<Lazy>(table_, index, options_).run();
             });
             table_.slot(index).pid.store(workers_[index]->pid());
         } catch (const OSError& error) { return error.code().value(); }
@@ -200,7 +200,7 @@ class Nursery {
         }
     }
 
-    JobTable<>& table_;
+    JobTable<Lazy>& table_;
     NurseryLine line_;
     const PoolOptions& options_;
     const ParentRecord owner_;

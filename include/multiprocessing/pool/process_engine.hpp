@@ -107,7 +107,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     bool in_supervisor() const { return std::this_thread::get_id() == supervisor_id_.load(); }
 
     const PoolOptions options_;
-    JobTable<> table_;
+    JobTable<Lazy> table_;
     std::thread supervisor_;
     std::atomic<std::thread::id> supervisor_id_{};
     typename Finalizers<Lazy>::Token finalizer_ = 0;
@@ -136,7 +136,7 @@ template <class Lazy = void>
 class ProcessEngine final : public Engine {
   public:
     explicit ProcessEngine(PoolOptions options)
-        : pool_(std::make_shared<ProcessPool<>>(std::move(options))) {
+        : pool_(std::make_shared<ProcessPool<Lazy>>(std::move(options))) {
         pool_->start();
     }
 
@@ -154,7 +154,7 @@ class ProcessEngine final : public Engine {
     std::vector<WorkerInfo> workers() const override { return pool_->workers(); }
 
   private:
-    std::shared_ptr<ProcessPool<>> pool_;
+    std::shared_ptr<ProcessPool<Lazy>> pool_;
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -200,18 +200,18 @@ void ProcessPool<Lazy>::start_nursery() {
                     .parent = self},
                    [&, this] {
                        ours.reset();
-                       Nursery<>(table_, NurseryLine(std::move(theirs)), options_, self).run();
+                       Nursery<Lazy>(table_, NurseryLine(std::move(theirs)), options_, self).run();
                    });
     theirs.reset();
     NurseryLine line(std::move(ours));
     line.send(NurseryCommand{.what = NurseryCommand::What::start_all});
-    const auto answer = line.receive<NurseryAnswer>();
-    if (!answer || answer->error != 0) {
+    NurseryAnswer answer{.error = ECHILD, .started = 0};
+    if (!line.receive(answer) || answer.error != 0) {
         // It has ended those that it had started.
         nursery->join(forever);
-        throw_os_error(answer ? answer->error : ECHILD, "fork",
-                       text_of("worker {} of {} of a pool",
-                               {answer ? answer->started + 1 : 1, options_.processes}));
+        throw_os_error(
+            answer.error, "fork",
+            text_of("worker {} of {} of a pool", {answer.started + 1, options_.processes}));
     }
     const std::scoped_lock lock(mutex_);
     nursery_ = std::move(nursery);

@@ -116,7 +116,7 @@ template <class Lazy = void>
 class ThreadEngine final : public Engine {
   public:
     explicit ThreadEngine(PoolOptions options)
-        : crew_(std::make_shared<ThreadCrew<>>(std::move(options))) {
+        : crew_(std::make_shared<ThreadCrew<Lazy>>(std::move(options))) {
         crew_->start();
     }
     ~ThreadEngine() override { crew_->detach(); }
@@ -135,7 +135,7 @@ class ThreadEngine final : public Engine {
     std::vector<WorkerInfo> workers() const override { return crew_->workers(); }
 
   private:
-    const std::shared_ptr<ThreadCrew<>> crew_;  // its threads hold it too
+    const std::shared_ptr<ThreadCrew<Lazy>> crew_;  // its threads hold it too
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -387,7 +387,6 @@ void ThreadCrew<Lazy>::close() {
 template <class Lazy>
 void ThreadCrew<Lazy>::end(Phase phase, std::exception_ptr verdict) {
     std::deque<Pending> pending;
-    std::vector<std::pair<std::shared_ptr<Job>, std::size_t>> running;
     {
         const std::scoped_lock lock(mutex_);
         if (phase_ == Phase::terminated || phase_ == Phase::broken) { return; }
@@ -398,7 +397,7 @@ void ThreadCrew<Lazy>::end(Phase phase, std::exception_ptr verdict) {
         // pool that is broken, those that got through finish what they have.
         if (phase == Phase::terminated) {
             for (const auto& each : running_) {
-                running.emplace_back(each.job->shared_from_this(), each.chunk);
+                pending.push_back({each.job->shared_from_this(), each.chunk, each.chunk + 1});
             }
         }
         work_there_.notify_all();
@@ -408,7 +407,6 @@ void ThreadCrew<Lazy>::end(Phase phase, std::exception_ptr verdict) {
             each.job->failed(chunk, 0, verdict);
         }
     }
-    for (const auto& [job, chunk] : running) { job->failed(chunk, 0, verdict); }
     const std::scoped_lock lock(mutex_);
     progress_.notify_all();
 }

@@ -27,7 +27,7 @@ namespace multiprocessing::detail {
 template <class Lazy = void>
 class Worker {
   public:
-    Worker(JobTable<>& table, std::uint32_t index, const PoolOptions& options)
+    Worker(JobTable<Lazy>& table, std::uint32_t index, const PoolOptions& options)
         : table_(table), index_(index), options_(options), slot_(table.slot(index)) {}
 
     /// Returns when there is nothing left to do, or `maxtasksperchild` tasks are done.
@@ -99,7 +99,7 @@ class Worker {
         table_.tell({kind, index_, task_.sequence}, text.view());
     }
 
-    JobTable<>& table_;
+    JobTable<Lazy>& table_;
     const std::uint32_t index_;
     const PoolOptions& options_;
     WorkerSlot& slot_;

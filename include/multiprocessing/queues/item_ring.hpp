@@ -267,8 +267,11 @@ std::vector<T> ItemRing<T>::get_many(std::size_t most, Timeout timeout) {
 template <class T>
 void ItemRing<T>::rethrow_postponed() {
     if (postponed_.load(std::memory_order_relaxed) == nullptr) [[likely]] { return; }
-    const std::unique_ptr<std::exception_ptr> error(postponed_.exchange(nullptr));
-    if (error) { std::rethrow_exception(*error); }
+    std::exception_ptr* const postponed = postponed_.exchange(nullptr);
+    if (postponed == nullptr) { return; }
+    const std::exception_ptr error = std::exchange(*postponed, nullptr);
+    delete postponed;
+    std::rethrow_exception(error);
 }
 
 }  // namespace multiprocessing::detail

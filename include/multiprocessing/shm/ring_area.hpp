@@ -60,7 +60,7 @@ class AreaCache {
     }
 
     const AreaView& keep(std::unique_ptr<AreaView> view) noexcept {
-        const std::unique_ptr<const AreaView> old(view_.exchange(view.get()));
+        delete view_.exchange(view.get());
         return *view.release();
     }
 
