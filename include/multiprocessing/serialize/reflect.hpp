@@ -209,7 +209,7 @@ concept reflectable = std::is_class_v<T> && std::is_aggregate_v<T> &&(member_cou
 #define MULTIPROCESSING_G6(m) MULTIPROCESSING_G5(m) MULTIPROCESSING_P8(m, f),
 #define MULTIPROCESSING_G7(m) MULTIPROCESSING_G6(m) MULTIPROCESSING_P8(m, g),
 #define MULTIPROCESSING_NAME(x) x
-#define MULTIPROCESSING_TYPE(x) std::remove_cv_t<decltype(x)>
+#define MULTIPROCESSING_TYPE(x) decltype(x)
 #define MULTIPROCESSING_NAMES(q, r, m) MULTIPROCESSING_G##q(m) MULTIPROCESSING_P##r(m, z)
 #define MULTIPROCESSING_EIGHT(branch, q)                                                       \
     branch(q, 1) branch(q, 2) branch(q, 3) branch(q, 4) branch(q, 5) branch(q, 6) branch(q, 7) \
@@ -272,8 +272,11 @@ constexpr auto list_member_types(T& object) {
 #undef MULTIPROCESSING_VISIT
 #undef MULTIPROCESSING_TYPES
 
+template <class... Members>
+types<std::remove_cv_t<Members>...> without_const(types<Members...>);
+
 /// The members of the aggregate `T`, without `const`: `types<int, std::string>`.
 template <class T>
-using member_types = decltype(list_member_types(std::declval<T&>()));
+using member_types = decltype(without_const(list_member_types(std::declval<T&>())));
 
 }  // namespace multiprocessing::detail
