@@ -6,7 +6,7 @@
 
 #include <multiprocessing/timeout.hpp>
 
-#include <sys/types.h>
+#include <unistd.h>
 
 #include <optional>
 #include <string>

@@ -10,7 +10,7 @@
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/shm/family.hpp>
 
-#include <sys/types.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
