@@ -63,6 +63,7 @@ class Context {
     /// \throws ValueError always: a context is for one method.
     void set_start_method(std::string_view method, bool force = false) const;
 
+    // All are templates, so that a program pays for the compilation of what it makes.
     template <class... Args>
     multiprocessing::Process Process(Args&&... args) const {
         return multiprocessing::Process(std::forward<Args>(args)...);
@@ -93,19 +94,24 @@ class Context {
     multiprocessing::SimpleQueue<T> SimpleQueue() const {
         return multiprocessing::SimpleQueue<T>();
     }
+    template <class Lazy = void>
     std::pair<Connection, Connection> Pipe(bool duplex = true) const {
         return multiprocessing::Pipe(duplex);
     }
 
+    template <class Lazy = void>
     multiprocessing::Lock Lock(LockOptions options = {}) const {
         return multiprocessing::Lock(std::move(options));
     }
+    template <class Lazy = void>
     multiprocessing::RLock RLock(LockOptions options = {}) const {
         return multiprocessing::RLock(std::move(options));
     }
+    template <class Lazy = void>
     multiprocessing::Semaphore Semaphore(long long value = 1, SemaphoreOptions options = {}) const {
         return multiprocessing::Semaphore(value, options);
     }
+    template <class Lazy = void>
     multiprocessing::BoundedSemaphore BoundedSemaphore(long long value = 1,
                                                        SemaphoreOptions options = {}) const {
         return multiprocessing::BoundedSemaphore(value, options);
@@ -115,7 +121,11 @@ class Context {
     multiprocessing::Condition Condition(LockType... lock) const {
         return multiprocessing::Condition(std::move(lock)...);
     }
-    multiprocessing::Event Event() const { return {}; }
+    template <class Lazy = void>
+    multiprocessing::Event Event() const {
+        return {};
+    }
+    template <class Lazy = void>
     multiprocessing::Barrier Barrier(int parties, std::function<void()> action = {},
                                      Timeout timeout = forever) const {
         return multiprocessing::Barrier(parties, std::move(action), timeout);
@@ -155,10 +165,14 @@ class Context {
     }
 
     CurrentProcess current_process() const { return multiprocessing::current_process(); }
+    template <class Lazy = void>
     std::optional<ParentProcess> parent_process() const {
         return multiprocessing::parent_process();
     }
-    std::vector<ChildProcess> active_children() const { return multiprocessing::active_children(); }
+    template <class Lazy = void>
+    std::vector<ChildProcess> active_children() const {
+        return multiprocessing::active_children();
+    }
     int cpu_count() const { return multiprocessing::cpu_count(); }
     int process_cpu_count() const { return multiprocessing::process_cpu_count(); }
     Logger& get_logger() const { return multiprocessing::get_logger(); }
