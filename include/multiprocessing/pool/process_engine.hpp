@@ -191,17 +191,22 @@ template <class Lazy>
 void ProcessPool<Lazy>::start_nursery() {
     auto [ours, theirs] = os::socketpair();
     const ParentRecord self = self_as_parent();
-    auto nursery =
-        fork_child({.name = options_.name.empty() ? "PoolNursery" : options_.name + "-nursery",
-                    .identity = LocalProcess::instance().next_child_identity(),
-                    .daemon = true,
-                    .dies_with_parent = true,
-                    .authkey = LocalProcess::instance().authkey(),
-                    .parent = self},
-                   [&, this] {
-                       ours.reset();
-                       Nursery<Lazy>(table_, NurseryLine(std::move(theirs)), options_, self).run();
-                   });
+    std::shared_ptr<ForkedChild<Lazy>> nursery;
+    {
+        // Until it has its own handlers: a Ctrl-C now would run the program's in it as well.
+        const os::BlockedSignals blocked;
+        nursery = fork_child(
+            {.name = options_.name.empty() ? "PoolNursery" : options_.name + "-nursery",
+             .identity = LocalProcess::instance().next_child_identity(),
+             .daemon = true,
+             .dies_with_parent = true,
+             .authkey = LocalProcess::instance().authkey(),
+             .parent = self},
+            [&, this] {
+                ours.reset();
+                Nursery<Lazy>(table_, NurseryLine(std::move(theirs)), options_, self).run();
+            });
+    }
     theirs.reset();
     NurseryLine line(std::move(ours));
     line.send(NurseryCommand{.what = NurseryCommand::What::start_all});
