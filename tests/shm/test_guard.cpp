@@ -3,12 +3,17 @@
 #include "shm/shared.hpp"
 #include "support/catch.hpp"
 
+#include <multiprocessing/os/process.hpp>
 #include <multiprocessing/shm/guard.hpp>
+
+#include <linux/futex.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <thread>
 #include <utility>
@@ -149,6 +154,28 @@ TEST_CASE("the death of a holder lets a waiter in at once", "[shm]") {
     holder.kill();
     CHECK(report.hear() == "recovers");
     CHECK(report.hear() == "inside");
+    CHECK(waiter.end() == 0);
+}
+
+TEST_CASE("a waiter whose wake was lost with another one enters all the same", "[shm]") {
+    // Who is woken at a leaving, and killed before it has entered, leaves the sleeping ones unknown
+    // if a third has come and gone meanwhile. Here they are made unknown by hand.
+    Shared<Guard> guard;
+    auto section = guard->enter(no_recovery);
+    const bool bounded = GENERATE(false, true);
+    Fork waiter([&] {
+        if (!(bounded ? guard->enter(Deadline(1h), no_recovery) : guard->enter(no_recovery))) {
+            ::_exit(1);
+        }
+    });
+    // What glibc and the kernel agree on; it is the mutex's first field.
+    auto& word = *reinterpret_cast<std::atomic<std::uint32_t>*>(&*guard);
+    REQUIRE(support::eventually([&] {
+        const auto stat = mp::detail::os::proc_stat(waiter.pid());
+        return (word & FUTEX_WAITERS) != 0 && stat && stat->state == 'S';
+    }));
+    word &= ~FUTEX_WAITERS;
+    section.leave();
     CHECK(waiter.end() == 0);
 }
 

@@ -10,12 +10,14 @@
 /// User-visible locks, which any process may release, are another thing: see owner_word.hpp.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/futex.hpp>
 #include <multiprocessing/os/kill_point.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <pthread.h>
 
 #include <cerrno>
+#include <chrono>
 #include <ctime>
 #include <utility>
 
@@ -67,23 +69,18 @@ class Guard {
     /// field from the commit words, may be killed and run again by the next, and does not throw.
     template <class Recover>
     Section enter(Recover&& recover) {
-        return entered(::pthread_mutex_lock(&mutex_), recover);
+        return enter(Deadline(forever), recover);
     }
 
     /// The same with a bound; an empty section when it passed.
     template <class Recover>
     Section enter(const Deadline& deadline, Recover&& recover) {
-        if (deadline.is_infinite()) { return enter(recover); }
         // First without looking at the clock: nearly always the guard is free.
         int error = ::pthread_mutex_trylock(&mutex_);
-        if (error == EBUSY) {
-            // steady_clock is CLOCK_MONOTONIC, so its time points can be used as they are.
-            const auto since = deadline.at().time_since_epoch();
-            const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-            const std::timespec at{
-                .tv_sec = static_cast<std::time_t>(seconds.count()),
-                .tv_nsec = static_cast<long>(std::chrono::nanoseconds(since - seconds).count())};
-            error = ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at);
+        // A slice at a time. Who is woken and killed before it has entered takes the wake with it
+        // if somebody else has come in meanwhile, and the one who sleeps on is known to nobody.
+        while (error == EBUSY || (error == ETIMEDOUT && !deadline.has_passed())) {
+            error = lock_until(std::chrono::steady_clock::now() + deadline.left(os::wait_slice));
         }
         return entered(error, recover);
     }
@@ -95,6 +92,16 @@ class Guard {
     }
 
   private:
+    int lock_until(std::chrono::steady_clock::time_point when) noexcept {
+        // steady_clock is CLOCK_MONOTONIC, so its time points can be used as they are.
+        const auto since = when.time_since_epoch();
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+        const std::timespec at{
+            .tv_sec = static_cast<std::time_t>(seconds.count()),
+            .tv_nsec = static_cast<long>(std::chrono::nanoseconds(since - seconds).count())};
+        return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at);
+    }
+
     template <class Recover>
     Section entered(int error, Recover& recover) {
         if (error == 0) [[likely]] { return Section(*this); }
