@@ -137,7 +137,9 @@ TEST_CASE("busy workers may be killed at random: every task has one verdict") {
     mp::Pool pool(4);
     const int rounds = 60 / support::slowness;
     int died = 0;
-    for (int round = 0; round < rounds; ++round) {
+    int round = 0;
+    // On a machine that is busy with others it takes more rounds until one is hit in a task.
+    for (; round < rounds || (died == 0 && round < 100 * rounds); ++round) {
         std::vector<mp::AsyncResult<int>> results;
         for (int i = 0; i < 40; ++i) {
             results.push_back(pool.apply_async(
@@ -158,7 +160,7 @@ TEST_CASE("busy workers may be killed at random: every task has one verdict") {
     }
     CHECK(died > 0);
     // One at most for each worker that was killed.
-    CHECK(died <= 4 * rounds);
+    CHECK(died <= 4 * round);
     CHECK(pool.map(square, eight) == eight_squares);
 }
 
