@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <future>
 #include <string>
 #include <thread>
 
@@ -53,6 +54,19 @@ TEST_CASE("a pidfd is one process: alive, ended, reaped", "[os]") {
     CHECK_FALSE(os::reap(pidfd.get()).has_value());
     CHECK_FALSE(os::pidfd_open(pid));
     CHECK(os::has_ended(os::UniqueFd()));
+}
+
+TEST_CASE("a number that is a thread's by now names no process", "[os]") {
+    std::promise<pid_t> number;
+    std::promise<void> end;
+    std::jthread thread([&] {
+        number.set_value(os::thread_id());
+        end.get_future().wait();
+    });
+    const pid_t tid = number.get_future().get();
+    CHECK_FALSE(os::pidfd_open(tid));
+    CHECK(os::is_reaped(tid));
+    end.set_value();
 }
 
 TEST_CASE("what may not be signalled is an error that names call and signal", "[os]") {

@@ -98,7 +98,8 @@ void redirect_to_null(int fd);
 
 inline UniqueFd pidfd_open(pid_t pid) {
     const long fd = ::syscall(SYS_pidfd_open, pid, 0);  // close-on-exec by definition
-    if (fd < 0 && errno != ESRCH && errno != EINVAL) {
+    // The number may be that of a process's other thread by now: EINVAL, ENOENT since Linux 6.15.
+    if (fd < 0 && errno != ESRCH && errno != EINVAL && errno != ENOENT) {
         throw_os_error(errno, "pidfd_open", text_of("process {}", {pid}));
     }
     return UniqueFd(static_cast<int>(fd));
@@ -131,7 +132,10 @@ inline bool is_reaped(const UniqueFd& pidfd) {
     return ::syscall(SYS_pidfd_send_signal, pidfd.get(), 0, nullptr, 0) != 0 && errno == ESRCH;
 }
 
-inline bool is_reaped(pid_t pid) noexcept { return ::kill(pid, 0) != 0 && errno == ESRCH; }
+inline bool is_reaped(pid_t pid) noexcept {
+    // Not kill(), which takes the number of any thread.
+    return ::syscall(SYS_tgkill, pid, pid, 0) != 0 && errno == ESRCH;
+}
 
 inline std::optional<ExitStatus> reap(int pidfd) {
     siginfo_t info{};
