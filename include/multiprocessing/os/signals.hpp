@@ -37,4 +37,21 @@ inline void take_signals_of_a_worker() noexcept {
     ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
+/// Has the kernel keep what it knows of this process's ended children for whoever asks: with
+/// SIGCHLD ignored it would not, and a handler of the program's might be quicker.
+class KeptExitCodes {
+  public:
+    KeptExitCodes() noexcept {
+        struct sigaction by_default {};
+        by_default.sa_handler = SIG_DFL;
+        ::sigaction(SIGCHLD, &by_default, &before_);
+    }
+
+    /// Gives a child of this process the disposition that the program has.
+    void undo() const noexcept { ::sigaction(SIGCHLD, &before_, nullptr); }
+
+  private:
+    struct sigaction before_ {};
+};
+
 }  // namespace multiprocessing::detail::os

@@ -162,6 +162,7 @@ class Nursery {
                            .parent = owner_};
         try {
             workers_[index] = fork_child(std::move(child), [this, index] {
+                exit_codes_.undo();
                 line_.close();
                 workers_.clear();
                 Worker<Lazy>(table_, index, options_).run();
@@ -204,6 +205,7 @@ class Nursery {
     NurseryLine line_;
     const PoolOptions& options_;
     const ParentRecord owner_;
+    const os::KeptExitCodes exit_codes_;
     std::vector<std::shared_ptr<ForkedChild<Lazy>>> workers_;  // null: none at the moment
     unsigned made_ = 0;
     bool finishing_ = false;
