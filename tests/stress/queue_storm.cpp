@@ -128,7 +128,10 @@ void queue_storm(std::uint64_t kills, Random& random, Figures& figures) {
     while (figures.kills < until && account->next < most_items / 2) {
         team.storm(
             std::min<std::uint64_t>(20, until - figures.kills), [](std::size_t) {},
-            [&](std::size_t place) { in_dead_hands += account->in_hand[place].exchange(0); });
+            [&](std::size_t place) {
+                in_dead_hands += account->in_hand[place].exchange(0);
+                team.await_roles(place);
+            });
     }
     team.await_progress();
     queue.shutdown();

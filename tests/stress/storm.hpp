@@ -110,7 +110,7 @@ class Team {
     };
     /// What each does until it is killed, or told to end in whatever way the subject has.
     using Work = std::function<void(const Member&)>;
-    /// Called between a kill and the replacement.
+    /// Called before a kill, or between it and the replacement.
     using Mend = std::function<void(std::size_t place)>;
 
     /// Makes `roles` times `each` processes; those of a role have adjacent places.
@@ -146,12 +146,26 @@ class Team {
         }
     }
 
-    /// Waits until every one has made progress since now.
-    void await_progress() {
-        std::vector<std::uint64_t> before;
-        for (std::size_t i = 0; i < watched_.size(); ++i) { before.push_back(progress(i)); }
-        for (std::size_t i = 0; i < watched_.size(); ++i) {
-            while (progress(i) == before[i]) { watch(100us); }
+    /// Waits until every one, but perhaps one who is dead, has made progress since `before`.
+    void await_progress() { await_progress(all_progress(), most); }
+    void await_progress(const std::vector<std::uint64_t>& before, std::size_t dead) {
+        for (std::size_t i = 0; i < before.size(); ++i) {
+            while (i != dead && progress(i) == before[i]) { watch(100us, dead); }
+        }
+    }
+
+    /// Waits until of each role somebody who lives has made progress since now. Between a kill and
+    /// the replacement: that could set going what the death has stopped.
+    void await_roles(std::size_t dead) {
+        const std::vector<std::uint64_t> before = all_progress();
+        for (std::size_t role = 0; role < before.size(); role += each_) {
+            const auto got_on = [&] {
+                for (std::size_t i = role; i < role + each_; ++i) {
+                    if (i != dead && progress(i) != before[i]) { return true; }
+                }
+                return false;
+            };
+            while (!got_on()) { watch(100us, dead); }
         }
     }
 
@@ -183,6 +197,13 @@ class Team {
         return sum;
     }
 
+    /// What each place has done.
+    std::vector<std::uint64_t> all_progress() const {
+        std::vector<std::uint64_t> all;
+        for (std::size_t i = 0; i < watched_.size(); ++i) { all.push_back(progress(i)); }
+        return all;
+    }
+
   private:
     struct Watched {
         std::uint64_t progress = 0;
@@ -204,8 +225,8 @@ class Team {
         return process;
     }
 
-    // Lets them work, and sees who got on.
-    void watch(std::chrono::microseconds time) {
+    // Lets them work, and sees who got on; one may be dead.
+    void watch(std::chrono::microseconds time, std::size_t dead = most) {
         std::this_thread::sleep_for(time);
         const auto now = Clock::now();
         for (std::size_t place = 0; place < watched_.size(); ++place) {
@@ -215,7 +236,7 @@ class Team {
                 watched = {seen, now};
                 Clock::time_point& last = role_progress_[place / each_];
                 figures_.note_stall(now - std::exchange(last, now));
-            } else if (now - watched.since > hang) {
+            } else if (place != dead && now - watched.since > hang) {
                 throw Failure("process " + std::to_string(place) + " (pid " +
                               std::to_string(processes_[place].pid().value_or(0)) + ") hangs");
             }

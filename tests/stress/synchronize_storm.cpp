@@ -59,7 +59,8 @@ void storm_lock(std::uint64_t kills, Random& random, Figures& figures) {
     };
     Team team(1, users, work, random, figures);
     const std::uint64_t killed_before = figures.kills;
-    team.storm(kills);
+    team.storm(
+        kills, [](std::size_t) {}, [&](std::size_t place) { team.await_roles(place); });
     team.await_progress();
     team.kill();
     expect_equal(data->violations, 0, "sections that were not alone");
@@ -116,6 +117,7 @@ void semaphore_storm(std::uint64_t kills, Random& random, Figures& figures) {
         [&](std::size_t place) {
             holders->holds[place] = 0;
             ++holders->deaths;
+            team.await_roles(place);
         });
     team.await_progress();
     team.kill();
@@ -161,7 +163,8 @@ void condition_storm(std::uint64_t kills, Random& random, Figures& figures) {
         }
     };
     Team team(2, users / 2, work, random, figures);
-    team.storm(kills);
+    team.storm(
+        kills, [](std::size_t) {}, [&](std::size_t dead) { team.await_roles(dead); });
     team.await_progress();
     team.kill();
     expect(has_room.acquire(hang), "the lock is held by nobody who lives");
@@ -191,9 +194,16 @@ void event_storm(std::uint64_t kills, Random& random, Figures& figures) {
     };
     Team team(1, users, work, random, figures);
     events.front().set();
-    // The victim may have had the baton.
+    // The victim may have had the baton: it is given to the next one, and has to come round to the
+    // victim's place.
     team.storm(
-        kills, [](std::size_t) {}, [&](std::size_t place) { events[place].set(); });
+        kills, [](std::size_t) {},
+        [&](std::size_t place) {
+            const auto before = team.all_progress();
+            events[(place + 1) % users].set();
+            team.await_progress(before, place);
+            events[place].set();
+        });
     team.await_progress();
     team.kill();
     for (const mp::Event& event : events) {
