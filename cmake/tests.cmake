@@ -152,6 +152,65 @@ function(mp_script_test name label)
   set_tests_properties("${name}" PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
 
+# mp_step_kill_tests(SOURCES...): the programs of crash/step, which kill a process at every machine
+# instruction, or at every named place, of every operation. They are optimised whatever the build is,
+# and bound when they start, so that the dynamic linker is not among what is stepped.
+function(mp_step_kill_tests)
+  foreach(program IN ITEMS step_kill kill_points)
+    add_executable(${program} crash/step/${program}.cpp ${ARGN})
+    target_link_libraries(${program} PRIVATE multiprocessing::multiprocessing ${CMAKE_DL_LIBS})
+    target_include_directories(${program} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+    target_compile_options(${program} PRIVATE -O2)
+    target_link_options(${program} PRIVATE -Wl,-z,now)
+  endforeach()
+  target_compile_options(kill_points PRIVATE
+                         "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/crash/step/kill_point.hpp")
+
+  set(table ${CMAKE_CURRENT_SOURCE_DIR}/crash/points.tsv)
+  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+    return() # a sanitizer's own instructions are not what is to be proved
+  endif()
+  # By what takes about as long.
+  foreach(group IN ITEMS
+      "lock.acquire/contended lock.acquire/timed lock.acquire/free"
+      "lock.acquire/dead lock.acquire/poisoned lock.release lock.recover"
+      "rlock.acquire/contended rlock.acquire/free rlock.acquire/nested"
+      "rlock.acquire/timed rlock.acquire/dead rlock.acquire/poisoned rlock.release rlock.recover"
+      "semaphore.acquire semaphore.get_value"
+      "semaphore.release"
+      "condition.wait"
+      "condition.notify/nobody condition.notify/somebody"
+      "condition.notify/a condition.notify_all"
+      "event."
+      "barrier.wait"
+      "barrier.reset barrier.abort"
+      "value. raw_value. array."
+      "family. slab."
+      "queue.put"
+      "queue.get queue.shutdown queue.close"
+      "joinable_queue. simple_queue. connection."
+      "ring.put ring.fileno"
+      "ring.get"
+      "pool.")
+    separate_arguments(prefixes UNIX_COMMAND "${group}")
+    add_test(NAME "step_kill: ${group}" COMMAND step_kill --table ${table} ${prefixes})
+    set_tests_properties("step_kill: ${group}" PROPERTIES SKIP_RETURN_CODE 77)
+    list(APPEND tests "step_kill: ${group}")
+    list(APPEND prefixes_of_all ${prefixes})
+  endforeach()
+  add_test(NAME "kill_points: every row" COMMAND kill_points --table ${table})
+  add_test(NAME "step_kill: every row is in a test, and in the table"
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/crash/check_rows.py
+                   $<TARGET_FILE:step_kill> ${table} ${CMAKE_CURRENT_SOURCE_DIR}/crash/operations.tsv
+                   ${PROJECT_SOURCE_DIR}/include ${prefixes_of_all})
+  add_test(NAME "kill_points: a normal build holds no trace of them"
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/crash/check_no_trace.py
+                   ${PROJECT_SOURCE_DIR}/include $<TARGET_FILE:step_kill> $<TARGET_FILE:kill_points>)
+  set_tests_properties(
+    ${tests} "kill_points: every row" "step_kill: every row is in a test, and in the table"
+    "kill_points: a normal build holds no trace of them" PROPERTIES LABELS crash TIMEOUT 600)
+endfunction()
+
 # A test file that nobody builds would be green for ever.
 function(mp_check_all_listed)
   file(GLOB found RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS */test_*.cpp)
