@@ -547,7 +547,8 @@ void add_queue_rows() {
                             if (!taken) { must(object.queue.try_get(1s) == 1, "an item is lost"); }
                             must_work(object.queue);
                             return taken ? 1 : 0;
-                        }});
+                        },
+                    .runs_twice = false});
     add("queue.get_many/batch", "Queue::get_many",
         Plan<Small>{.make = with(70),
                     .run = [](Small& object) { object.queue.get_many(66); },
@@ -635,7 +636,8 @@ void add_queue_rows() {
                             } catch (const mp::ValueError&) {}
                             must_work(object.queue);
                             return happened ? 1 : 0;
-                        }});
+                        },
+                    .runs_twice = false});
     add("joinable_queue.join/not done", "JoinableQueue::join",
         Plan<Small>{.make = worked_on(1),
                     .run =
