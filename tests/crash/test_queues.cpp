@@ -110,7 +110,7 @@ int kill_everywhere(Setup setup, Operation operation, Check check) {
                     if (get(*ring) != i) { ::_exit(3); }
                 }
             });
-            return time < 500ms * support::slowness ? 0 : 4;
+            return time < 2s * support::slowness ? 0 : 4;
         });
         CHECK(survivor.join() == 0);
         struct stat file {};

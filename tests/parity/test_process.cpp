@@ -53,9 +53,9 @@ std::optional<int> exitcode_after(End end) {
     CHECK(process.is_alive());
     CHECK(is_active(process));
     CHECK_FALSE(process.exitcode().has_value());
-    CHECK(support::timed([&] { return process.join(0s); }) < 1s * support::slowness);
+    CHECK(support::timed([&] { return process.join(0s); }) < 10s);
     CHECK(process.is_alive());
-    CHECK(support::timed([&] { return process.join(-1s); }) < 1s * support::slowness);
+    CHECK(support::timed([&] { return process.join(-1s); }) < 10s);
     CHECK(process.is_alive());
     end(process);
     process.join();
