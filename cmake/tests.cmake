@@ -206,8 +206,9 @@ function(mp_step_kill_tests)
   add_test(NAME "kill_points: a normal build holds no trace of them"
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/crash/check_no_trace.py
                    ${PROJECT_SOURCE_DIR}/include $<TARGET_FILE:step_kill> $<TARGET_FILE:kill_points>)
+  set_tests_properties(${tests} PROPERTIES LABELS "crash;long" TIMEOUT 900)
   set_tests_properties(
-    ${tests} "kill_points: every row" "step_kill: every row is in a test, and in the table"
+    "kill_points: every row" "step_kill: every row is in a test, and in the table"
     "kill_points: a normal build holds no trace of them" PROPERTIES LABELS crash TIMEOUT 600)
 endfunction()
 

@@ -89,6 +89,7 @@ int check_met(Place& place, const Aftermath& after) {
     must(support::eventually(is_through, 1500ms), "the other waits on");
     const int end = stage().notes[0];
     must(!after.completed || end == passed, "it broke though all arrived");
+    must(stage().notes[1] != 1 || end == broken, "the other met one who was dead");
     must_work(place.barrier);
     return end == passed ? 1 : 0;
 }
@@ -152,7 +153,10 @@ void add_barrier_rows() {
         Plan<Place>{.make =
                         [] {
                             Place place;
-                            place.other.emplace(party(place.barrier, 0, await_victim_asleep));
+                            place.other.emplace(party(place.barrier, 0, [] {
+                                await_victim_asleep();
+                                stage().notes[1] = is_dead(stage().victim) ? 1 : 2;
+                            }));
                             return place;
                         },
                     .run = meet,

@@ -12,6 +12,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <optional>
@@ -85,7 +86,14 @@ int check_sent(int what, bool may_end_within) {
 }
 
 const auto make_end = [](Line& line) { line.make(); };
-const auto send_text = [](Line& line) { line.end->send(line.text); };
+const auto send_text = [](Line& line) {
+    try {
+        line.end->send(line.text);
+    } catch (const mp::OSError& error) {
+        // A receiver that did not wait has closed its end.
+        if (error.code().value() != EPIPE) { throw; }
+    }
+};
 const auto send_bytes = [](Line& line) { line.end->send_bytes(line.text); };
 
 }  // namespace

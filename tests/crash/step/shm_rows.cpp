@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -24,7 +25,9 @@ namespace {
 
 using mp::detail::Family;
 using mp::detail::MemberId;
-using mp::detail::Slab;
+using Slab = mp::detail::Slab<>;
+using mp::detail::slot_size;
+using namespace std::chrono_literals;
 
 struct Nothing {
     // The registry comes first.
@@ -51,7 +54,7 @@ using Memory = std::shared_ptr<std::byte>;
 
 /// What the driver has, who is the parent of all, and what the victim makes.
 struct Slots {
-    static constexpr std::size_t size = 2 * Slab::slot_size;
+    static constexpr std::size_t size = 2 * slot_size;
     Memory before = filled(1);
     Memory made = {};
 
@@ -62,12 +65,13 @@ struct Slots {
     }
 };
 
+bool is_all(const Memory& memory, int filler) {
+    return std::all_of(memory.get(), memory.get() + Slots::size,
+                       [=](std::byte byte) { return byte == std::byte(filler); });
+}
+
 /// What was there before is as it was and nobody else's; new ones are zeroed and apart.
 int check_slots(Slots& slots, const Aftermath&) {
-    const auto is_all = [](const Memory& memory, int filler) {
-        return std::all_of(memory.get(), memory.get() + Slots::size,
-                           [=](std::byte byte) { return byte == std::byte(filler); });
-    };
     must(is_all(slots.before, 1), "a slot in use was written to");
     std::vector<Memory> fresh;
     for (int i = 0; i < 8; ++i) {
@@ -149,6 +153,34 @@ void add_shm_rows() {
                         },
                     .work = use_slots,
                     .check = check_slots});
+    // A slot that another process may still see is not used again.
+    add("slab.free/a child still sees it", "Slab::free",
+        Plan<Slots>{.make = [] { return Slots(); },
+                    .prepare =
+                        [](Slots& slots) {
+                            slots.made = Slots::filled(3);
+                            // It outlives the victim, looks, and ends.
+                            const pid_t child = ::fork();
+                            if (child != 0) { return; }
+                            ::alarm(20);
+                            await_victim_dead();
+                            stage().notes[1] = is_all(slots.made, 3) ? 1 : 2;
+                            ::_exit(0);
+                        },
+                    .run =
+                        [](Slots& slots) {
+                            slots.made.reset();
+                            slots.made = Slots::filled(4);
+                        },
+                    .work = use_slots,
+                    .check =
+                        [](Slots& slots, const Aftermath& after) {
+                            must(support::eventually([] { return stage().notes[1] != 0; }, 1s),
+                                 "the child does not come to an end");
+                            must(stage().notes[1] == 1, "a slot that a child sees was used again");
+                            return check_slots(slots, after);
+                        },
+                    .runs_twice = false});
     add("slab.free/its own, and again", "Slab::allocate Slab::free",
         Plan<Slots>{.make = [] { return Slots(); },
                     .prepare = [](Slots& slots) { slots.made = Slots::filled(3); },
