@@ -206,9 +206,25 @@ function(mp_step_kill_tests)
   add_test(NAME "kill_points: a normal build holds no trace of them"
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/crash/check_no_trace.py
                    ${PROJECT_SOURCE_DIR}/include $<TARGET_FILE:step_kill> $<TARGET_FILE:kill_points>)
+  # Each is compiled anew, so they are not for every day; the table of what catches which is.
+  file(STRINGS ${CMAKE_CURRENT_SOURCE_DIR}/crash/mutants.tsv mutants REGEX "^[0-9]+\t")
+  foreach(mutant IN LISTS mutants)
+    string(REGEX MATCH "^[0-9]+" number "${mutant}")
+    add_test(NAME "step_kill: mutant ${number} is caught"
+             COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/crash/mutants.py ${number}
+                     ${CMAKE_CURRENT_BINARY_DIR}/compile_fail_command
+                     ${CMAKE_CURRENT_BINARY_DIR}/mutants
+                     ${CMAKE_CURRENT_SOURCE_DIR}/crash/mutants.tsv)
+    set_tests_properties("step_kill: mutant ${number} is caught"
+                         PROPERTIES LABELS "crash;long" TIMEOUT 900 SKIP_RETURN_CODE 77)
+  endforeach()
+  add_test(NAME "step_kill: every mutant is in the table"
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/crash/mutants.py --table
+                   ${CMAKE_CURRENT_SOURCE_DIR}/crash/mutants.tsv)
   set_tests_properties(${tests} PROPERTIES LABELS "crash;long" TIMEOUT 900)
   set_tests_properties(
-    "kill_points: every row" "step_kill: every row is in a test, and in the table"
+    "kill_points: every row" "step_kill: every mutant is in the table"
+    "step_kill: every row is in a test, and in the table"
     "kill_points: a normal build holds no trace of them" PROPERTIES LABELS crash TIMEOUT 600)
 endfunction()
 
