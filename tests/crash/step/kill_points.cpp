@@ -5,6 +5,7 @@
 //
 //     kill_points [--table FILE] [--update] [PREFIX]...
 
+#include "kill_point.hpp"
 #include "points_table.hpp"
 #include "row.hpp"
 #include "rows.hpp"

@@ -333,6 +333,18 @@ void add_large_rows() {
                         .work_may_time_out = true});
     }
 
+    // The descriptor is made unreadable again.
+    add("ring.get/last, watched", "Queue::get",
+        Plan<Large>{.make =
+                        [] {
+                            Large object;
+                            object.ring->fileno();
+                            object.fill(8);
+                            return object;
+                        },
+                    .run = take,
+                    .check = was_got});
+
     // Whoever died had the guard.
     add("ring.put/behind one who died in it", "Queue::put",
         Plan<Large>{.make =
