@@ -156,6 +156,9 @@ endfunction()
 # instruction, or at every named place, of every operation. They are optimised whatever the build is,
 # and bound when they start, so that the dynamic linker is not among what is stepped.
 function(mp_step_kill_tests)
+  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+    return() # a sanitizer's own instructions are not what is to be proved
+  endif()
   foreach(program IN ITEMS step_kill kill_points)
     add_executable(${program} crash/step/${program}.cpp ${ARGN})
     target_link_libraries(${program} PRIVATE multiprocessing::multiprocessing ${CMAKE_DL_LIBS})
@@ -167,9 +170,6 @@ function(mp_step_kill_tests)
                          "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/crash/step/kill_point.hpp")
 
   set(table ${CMAKE_CURRENT_SOURCE_DIR}/crash/points.tsv)
-  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
-    return() # a sanitizer's own instructions are not what is to be proved
-  endif()
   # By what takes about as long.
   foreach(group IN ITEMS
       "lock.acquire/contended lock.acquire/timed lock.acquire/free"
