@@ -163,7 +163,7 @@ int hold_and_end(const std::string& way, bool busy) {
         return 0;
     }
     if (way == "leaked") {
-        static Holding* leaked = nullptr;
+        static Holding* volatile leaked = nullptr;  // volatile: a store that nobody reads is kept
         leaked = new Holding(busy);
         return leaked == nullptr ? 92 : 0;
     }
