@@ -80,7 +80,7 @@ class Guard {
         // A slice at a time. Who is woken and killed before it has entered takes the wake with it
         // if somebody else has come in meanwhile, and the one who sleeps on is known to nobody.
         while (error == EBUSY || (error == ETIMEDOUT && !deadline.has_passed())) {
-            error = lock_until(std::chrono::steady_clock::now() + deadline.left(os::wait_slice));
+            error = lock_for(deadline.left(os::wait_slice));
         }
         return entered(error, recover);
     }
@@ -92,14 +92,22 @@ class Guard {
     }
 
   private:
-    int lock_until(std::chrono::steady_clock::time_point when) noexcept {
-        // steady_clock is CLOCK_MONOTONIC, so its time points can be used as they are.
-        const auto since = when.time_since_epoch();
-        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-        const std::timespec at{
-            .tv_sec = static_cast<std::time_t>(seconds.count()),
-            .tv_nsec = static_cast<long>(std::chrono::nanoseconds(since - seconds).count())};
+    int lock_for(std::chrono::nanoseconds time) noexcept {
+#if defined(__SANITIZE_THREAD__)
+        // g++ 12's knows nothing of pthread_mutex_clocklock and would take us for not having it.
+        using Clock = std::chrono::system_clock;
+#else
+        using Clock = std::chrono::steady_clock;  // which is CLOCK_MONOTONIC
+#endif
+        const std::chrono::nanoseconds until = Clock::now().time_since_epoch() + time;
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(until);
+        const std::timespec at{.tv_sec = static_cast<std::time_t>(seconds.count()),
+                               .tv_nsec = static_cast<long>((until - seconds).count())};
+#if defined(__SANITIZE_THREAD__)
+        return ::pthread_mutex_timedlock(&mutex_, &at);
+#else
         return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at);
+#endif
     }
 
     template <class Recover>
