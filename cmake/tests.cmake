@@ -101,6 +101,20 @@ function(mp_storm_tests)
   endforeach()
 endfunction()
 
+# The algorithms of lock, guard and ring, explored in every interleaving; with `--large` in more
+# rounds and deaths, which takes a minute and a gigabyte. Optimised whatever the build is.
+function(mp_model_tests)
+  add_executable(model model/main.cpp)
+  target_compile_features(model PRIVATE cxx_std_20)
+  target_compile_options(model PRIVATE -O2)
+  foreach(subject IN ITEMS owner_word guard ring)
+    add_test(NAME "model: ${subject}" COMMAND model ${subject})
+    set_tests_properties("model: ${subject}" PROPERTIES LABELS unit TIMEOUT 660)
+    add_test(NAME "model: ${subject}, large" COMMAND model ${subject} --large)
+    set_tests_properties("model: ${subject}, large" PROPERTIES LABELS long TIMEOUT 3600)
+  endforeach()
+endfunction()
+
 # compile_fail/*.cpp do not compile, and say what their first line expects.
 function(mp_compile_fail_tests)
   set(command_file ${CMAKE_CURRENT_BINARY_DIR}/compile_fail_command)
