@@ -344,6 +344,27 @@ TEST_CASE("a process that is stopped inside costs the others time, not their bou
     CHECK(get_number(ring) == 4U);
 }
 
+TEST_CASE("a ring that is shut down is not at its end while somebody is about to commit") {
+    Ring ring;
+    Forked producer([&] {
+        return ring.put(8,
+                        [](std::span<std::byte> to) {
+                            ::raise(SIGSTOP);
+                            fill(to, 7);
+                        }) == RingStatus::ok
+                   ? 0
+                   : 1;
+    });
+    REQUIRE(producer.wait_stopped());
+    ring.shut_down(false);
+    const auto nothing = [](std::span<const std::byte>) {};
+    CHECK(ring.get(nothing, 200ms) == RingStatus::timed_out);
+    ::kill(producer.pid(), SIGCONT);
+    CHECK(producer.join() == 0);
+    CHECK(ring.get(nothing, 20s) == RingStatus::ok);
+    CHECK(ring.get(nothing, 20s) == RingStatus::shut_down);
+}
+
 TEST_CASE("who is killed while writing or reading has not begun") {
     Ring ring;
     const std::size_t size = GENERATE(as<std::size_t>(), 8, 3 * MiB, 32 * MiB);

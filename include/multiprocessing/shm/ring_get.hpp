@@ -91,8 +91,11 @@ RingProgress RingConsumer::get(std::size_t most, Read& read, BeforeCommit& befor
             // Who saw the ring open may still be about to commit. Once we have been where he is,
             // what is empty is empty for good.
             Patience moment(std::chrono::seconds(0));
-            core_.enter_producers(moment).leave();
-            producers_may_be_inside = false;
+            if (core_.enter_producers(moment)) {
+                producers_may_be_inside = false;
+            } else if (patience.is_over()) {
+                return {0, RingStatus::timed_out};  // he is slow, or stopped
+            }
             continue;
         }
         if (core_.settle_descriptor()) { continue; }
