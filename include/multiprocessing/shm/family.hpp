@@ -285,6 +285,8 @@ inline MemberId Family::join() {
             {::getpid()}));
     }
     const pid_t pid = ::getpid();
+    // Asked before a slot is claimed: without a descriptor left to ask with, nothing has happened.
+    const std::uint64_t birth = os::birth_of(os::pidfd_open(pid), pid);
     for (std::uint32_t attempt = 0; attempt < capacity; ++attempt) {
         const std::uint32_t index = shared.next_slot.fetch_add(1) % capacity;
         Slot& own = shared.slots[index];
@@ -298,7 +300,7 @@ inline MemberId Family::join() {
         MULTIPROCESSING_KILL_POINT("family.join.claimed");
         own.history.store(next_history(own, generation));
         own.parent.store(0);
-        own.birth.store(os::birth_of(os::pidfd_open(pid), pid));
+        own.birth.store(birth);
         pthread_mutexattr_t attributes;
         ::pthread_mutexattr_init(&attributes);
         ::pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
