@@ -74,6 +74,7 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/serialize/classes.hpp
     include/multiprocessing/serialize/codec.hpp
     include/multiprocessing/serialize/containers.hpp
+    include/multiprocessing/serialize/demangle.hpp
     include/multiprocessing/serialize/exception.hpp
     include/multiprocessing/serialize/handle.hpp
     include/multiprocessing/serialize/reflect.hpp

@@ -66,10 +66,10 @@ MUTANTS = [
            "    word_.store(Family::self());\n    return true;",
            "lock", ["--mode", "kill", "lock.acquire/free"]),
     Mutant("who waits in vain takes over", "shm/owner_word.hpp",
-           "        if (left <= std::chrono::nanoseconds::zero()) { return Result::timeout; }",
-           "        if (left <= std::chrono::nanoseconds::zero()) {\n"
+           "        if (is_late && waiters == 0) { return Result::timeout; }\n",
+           "        if (is_late) {\n"
            "            word_.store(self | inherited_bit);\n"
-           "            return Result::inherited;\n        }",
+           "            return Result::inherited;\n        }\n",
            "lock", ["--mode", "stopped", "lock.acquire/free", "lock.release/own"]),
     Mutant("a dead waiter's notification is dropped", "synchronize/condition_state.hpp",
            "    grant_oldest(ticket_of(entry), wakes);\n    entries_[place]",
@@ -103,6 +103,12 @@ GROUPS = ["lock", "semaphore", "condition", "event", "barrier", "value", "shm", 
           "connection", "pool"]
 
 
+def pieces(mutant: Mutant) -> int:
+    """Returns how often what is to be replaced stands in its header."""
+    header = ROOT / "include/multiprocessing" / mutant.header
+    return header.read_text().count(mutant.original)
+
+
 def mutate(number: int, work: pathlib.Path) -> None:
     """Makes a copy of the headers in `work`/include."""
     mutant = MUTANTS[number - 1]
@@ -112,8 +118,8 @@ def mutate(number: int, work: pathlib.Path) -> None:
     shutil.copytree(ROOT / "include", copy)
     header = copy / "multiprocessing" / mutant.header
     text = header.read_text()
-    if text.count(mutant.original) != 1:
-        raise SystemExit(f"mutant {number}: its piece stands {text.count(mutant.original)} times "
+    if pieces(mutant) != 1:
+        raise SystemExit(f"mutant {number}: its piece stands {pieces(mutant)} times "
                          f"in {mutant.header}, not once")
     # Whole lines, so that the preprocessor can tell them apart.
     begin = text.rindex("\n", 0, text.index(mutant.original) + 1) + 1
@@ -154,8 +160,9 @@ def main() -> int:
         wrong = [number for number, mutant in enumerate(MUTANTS, 1)
                  if known.get(number, ["", ""])[1] != mutant.name]
         wrong += [number for number in known if number > len(MUTANTS)]
-        print(f"{len(MUTANTS)} mutants, not in the table: {wrong}")
-        return 1 if wrong else 0
+        astray = [number for number, mutant in enumerate(MUTANTS, 1) if pieces(mutant) != 1]
+        print(f"{len(MUTANTS)} mutants, not in the table: {wrong}, not in the headers: {astray}")
+        return 1 if wrong or astray else 0
 
     number = int(sys.argv[1])
     command = pathlib.Path(sys.argv[2]).read_text().split()

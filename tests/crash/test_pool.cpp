@@ -3,6 +3,8 @@
 // Workers, the nursery and the parent of a pool die; nobody hangs, and only what was in hand is
 // lost.
 
+#include "process/observe.hpp"
+
 #include <multiprocessing.hpp>
 
 #include <chrono>
@@ -17,6 +19,8 @@
 #include <support/catch.hpp>
 
 namespace mp = multiprocessing;
+using observe::is_gone;
+using observe::nursery_of;
 using namespace std::chrono_literals;
 
 namespace {
@@ -53,17 +57,6 @@ std::set<pid_t> pids_of(const mp::Pool& pool) {
     std::set<pid_t> pids;
     for (const mp::WorkerInfo& worker : pool.workers()) { pids.insert(worker.pid); }
     return pids;
-}
-
-bool is_gone(pid_t pid) {
-    const auto stat = mp::detail::os::proc_stat(pid);
-    return !stat || stat->state == 'Z' || stat->state == 'X';
-}
-
-// The nursery is the parent that the kernel knows of the workers.
-pid_t nursery_of(const mp::Pool& pool) {
-    if (!support::eventually([&] { return !pool.workers().empty(); })) { return 0; }
-    return mp::detail::os::proc_stat(pool.workers().front().pid).value().ppid;
 }
 
 }  // namespace

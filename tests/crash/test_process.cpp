@@ -62,6 +62,31 @@ class Disposition {
     void (*saved_)(int);
 };
 
+// Each process ends in one of three ways, and four threads join it together.
+void join_by_four(int rounds) {
+    for (int round = 0; round < rounds; ++round) {
+        mp::Process process([round] {
+            if (round % 3 == 0) { ::_exit(round % 256); }
+            if (round % 3 == 1) { ::raise(SIGKILL); }
+            throw mp::SystemExit(round);
+        });
+        const int expected = round % 3 == 1 ? -SIGKILL : round % 256;
+        process.start();
+        std::atomic<int> right{0};
+        {
+            std::vector<std::jthread> team;
+            for (int t = 0; t < 4; ++t) {
+                team.emplace_back([&, t] {
+                    if (t == 3) { static_cast<void>(mp::active_children()); }  // reaps as well
+                    if (process.join(bound) && process.exitcode() == expected) { ++right; }
+                });
+            }
+        }
+        CAPTURE(round, expected);
+        REQUIRE(right == 4);
+    }
+}
+
 }  // namespace
 
 TEST_CASE(
@@ -242,28 +267,12 @@ TEST_CASE("a foreign waitpid(-1) loop takes neither a child's end nor its exit c
     stop = true;
 }
 
-TEST_CASE("four threads join one process, five hundred times", "[crash]") {
-    for (int round = 0; round < 500; ++round) {
-        mp::Process process([round] {
-            if (round % 3 == 0) { ::_exit(round % 256); }
-            if (round % 3 == 1) { ::raise(SIGKILL); }
-            throw mp::SystemExit(round);
-        });
-        const int expected = round % 3 == 1 ? -SIGKILL : round % 256;
-        process.start();
-        std::atomic<int> right{0};
-        {
-            std::vector<std::jthread> team;
-            for (int t = 0; t < 4; ++t) {
-                team.emplace_back([&, t] {
-                    if (t == 3) { static_cast<void>(mp::active_children()); }  // reaps as well
-                    if (process.join(bound) && process.exitcode() == expected) { ++right; }
-                });
-            }
-        }
-        CAPTURE(round, expected);
-        REQUIRE(right == 4);
-    }
+TEST_CASE("four threads join one process, five hundred times", "[crash]") { join_by_four(500); }
+
+TEST_CASE("four threads join one process, 10,000 times: the right exit code every time",
+          "[crash][long]") {
+    support::allow(600s);
+    join_by_four(10'000);
 }
 
 TEST_CASE("children that end as soon as they begin are all accounted for", "[crash]") {

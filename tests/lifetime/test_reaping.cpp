@@ -23,31 +23,6 @@ namespace {
 
 const auto bound = 20s * support::slowness;
 
-// Four threads that live as long as the test and join each process together.
-void join_by_four(int rounds) {
-    for (int round = 0; round < rounds; ++round) {
-        mp::Process process([round] {
-            if (round % 3 == 0) { ::_exit(round % 256); }
-            if (round % 3 == 1) { ::raise(SIGKILL); }
-            throw mp::SystemExit(round);
-        });
-        const int expected = round % 3 == 1 ? -SIGKILL : round % 256;
-        process.start();
-        std::atomic<int> right{0};
-        {
-            std::vector<std::jthread> team;
-            for (int t = 0; t < 4; ++t) {
-                team.emplace_back([&] {
-                    if (process.join(bound) && process.exitcode() == expected) { ++right; }
-                });
-            }
-        }
-        CAPTURE(round, expected);
-        REQUIRE(right == 4);
-        if (round % 100 == 0) { support::allow(120s); }
-    }
-}
-
 int die(int signal) {
     ::raise(signal);
     return 0;
@@ -73,11 +48,6 @@ void check_pool() {
 }
 
 }  // namespace
-
-TEST_CASE("four threads join one process, 10,000 times: the right exit code every time",
-          "[lifetime][long]") {
-    join_by_four(10'000);
-}
 
 TEST_CASE("a pool tells how its workers end though SIGCHLD is ignored", "[lifetime]") {
     auto* const before = std::signal(SIGCHLD, SIG_IGN);

@@ -250,6 +250,9 @@ void fork_among_threads(int children) {
 
 }  // namespace
 
+// Not under AddressSanitizer: the locks of its allocator are not taken around a fork, so that a
+// child that is born while another thread allocates finds one of them held for ever.
+#if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("children of a program with sixteen threads at work use everything, and end",
           "[lifetime]") {
     fork_among_threads(24);
@@ -259,3 +262,4 @@ TEST_CASE("1,000 children of a program with sixteen threads at work use everythi
           "[lifetime][long]") {
     fork_among_threads(1'000);
 }
+#endif

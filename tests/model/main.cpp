@@ -58,12 +58,11 @@ void explore_owner_word() {
     explore<Model>("anybody dies, and poisons it", poison, nullptr);
     explore<Model>("anybody dies, and the repair fails", repair, nullptr);
 
-    // What a slice is needed for: without a bound each of these would wait for ever.
     late.deaths = 0;
     late.slices = false;
-    explore<Model>("no bound: who was woken gives up", late, model::stuck);
-    late.late_marks = true;
-    explore<Model>("the same, if he left the waiters bit", late, nullptr);
+    explore<Model>("every wake arrives, who waits gives up", late, nullptr);
+
+    // What a slice is needed for: without a bound each of these would wait for ever.
     Model::Options unwatched = holders;
     unwatched.victims = Model::Victims::holders;
     explore<Model>("no bound: who sleeps watches another than died", unwatched, model::stuck);
@@ -85,6 +84,8 @@ void explore_owner_word() {
     mutate(deaths, Mutant::dead_not_asked, "nobody takes over", model::stuck);
     mutate(wakes, Mutant::waiters_forgotten, "who has slept forgets the others", model::stuck);
     mutate(holders, Mutant::heir_forgets_waiters, "who takes over forgets the others",
+           model::stuck);
+    mutate(late, Mutant::late_forgets_waiters, "who was woken and gives up forgets the others",
            model::stuck);
     mutate(holders, Mutant::release_in_two, "freeing and waking are two calls", model::stuck);
     mutate(wakes, Mutant::release_without_wake, "the release wakes nobody", model::stuck);
@@ -126,6 +127,7 @@ void explore_ring() {
     const Model::Options two_to_one{.producers = 2, .consumers = 1, .puts = puts, .gets = 2 * puts};
     const Model::Options one_to_two{.producers = 1, .consumers = 2, .puts = 2 + puts, .gets = 2};
     const Model::Options two_to_two{.producers = 2, .consumers = 2, .puts = 1, .gets = 1};
+    const Model::Options one_to_three{.producers = 1, .consumers = 3, .puts = 2, .gets = 1};
     const auto longer = [](Model::Options options) {
         options.limit = 2;
         return options;
@@ -139,8 +141,8 @@ void explore_ring() {
         options.extents = true;
         return options;
     };
-    const auto on_flag = [](Model::Options options) {
-        options.on_flag = true;
+    const auto giving_up = [](Model::Options options) {
+        options.has_deadlines = true;
         return options;
     };
     explore<Model>("anybody dies, 2 to 1", dying(two_to_one, 1), nullptr);
@@ -156,16 +158,16 @@ void explore_ring() {
                        nullptr);
         explore<Model>("two die, 2 to 2", dying(two_to_two, 2), nullptr);
     }
-    // What a slice is needed for. The wake of an earlier record can take down the flag of one who
-    // is about to sleep, and find nobody to wake: the kernel then compares a commit word that has
-    // not changed. If it compared the flag, every wake would arrive.
-    explore<Model>("no bound: a late wake takes another's flag", two_to_one, model::stuck);
-    explore<Model>("sleeping on the flag every wake arrives, 2 to 1", on_flag(two_to_one), nullptr);
-    explore<Model>("sleeping on the flag every wake arrives, 1 to 2", on_flag(one_to_two), nullptr);
-    explore<Model>("sleeping on the flag every wake arrives, 1 to 2, limit 2",
-                   on_flag(longer(one_to_two)), nullptr);
-    explore<Model>("sleeping on the flag every wake arrives, 2 to 2", on_flag(two_to_two), nullptr);
-    Model::Options unbounded = on_flag(dying(one_to_two, 1));
+    explore<Model>("every wake arrives, 2 to 1", two_to_one, nullptr);
+    explore<Model>("every wake arrives, 1 to 2", one_to_two, nullptr);
+    explore<Model>("every wake arrives, 1 to 2, limit 2", longer(one_to_two), nullptr);
+    explore<Model>("every wake arrives, 2 to 2", two_to_two, nullptr);
+    explore<Model>("every wake arrives, who waits gives up, 2 to 2", giving_up(two_to_two),
+                   nullptr);
+    explore<Model>("every wake arrives, who waits gives up, 1 to 3", giving_up(one_to_three),
+                   nullptr);
+    // What a slice is needed for: without a bound this one would wait for ever.
+    Model::Options unbounded = dying(one_to_two, 1);
     unbounded.slices = false;
     explore<Model>("no bound: who was woken is killed", unbounded, model::stuck);
 
@@ -189,13 +191,19 @@ void explore_ring() {
            "a note is cleared before it is carried out", torn);
     mutate(dying(large_records(one_to_two), 1), Mutant::punched_uncommitted,
            "what was not read is given back", "memory is read that was given back");
-    mutate(on_flag(one_to_two), Mutant::flag_before_commit,
-           "the flag is taken down before the change", model::stuck);
-    mutate(on_flag(two_to_two), Mutant::one_for_all, "who was woken does not wake the next",
+    mutate(one_to_two, Mutant::flag_before_commit, "the flag is taken down before the change",
            model::stuck);
-    mutate(on_flag(one_to_two), Mutant::no_wake, "a put wakes nobody", model::stuck);
-    mutate(on_flag(one_to_two), Mutant::sleep_without_compare, "one sleeps on whatever there is",
+    mutate(two_to_two, Mutant::one_for_all, "who was woken does not wake the next", model::stuck);
+    mutate(giving_up(one_to_three), Mutant::late_for_himself,
+           "who was woken and gives up does not wake the next", model::stuck);
+    mutate(one_to_two, Mutant::no_wake, "a put wakes nobody", model::stuck);
+    mutate(one_to_two, Mutant::sleep_without_compare, "one sleeps on whatever there is",
            model::stuck);
+    // The wake of an earlier record takes down the flag of one who is about to sleep, and finds
+    // nobody to wake; the kernel then compares a commit word that has not changed.
+    Model::Options on_end = two_to_one;
+    on_end.on_end = true;
+    explore<Model>("mutant: one sleeps on the end, not on the flag", on_end, model::stuck);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ class OwnerWordModel {
         dead_not_asked,         ///< nobody takes over from the dead
         waiters_forgotten,      ///< who has slept takes the word without the waiters bit
         heir_forgets_waiters,   ///< who takes over does
+        late_forgets_waiters,   ///< who was woken and gives up does
         release_in_two,         ///< the holder frees the word, and wakes in another call
         release_without_wake,   ///<
         sleep_without_compare,  ///< the kernel does not look at the word again
@@ -41,7 +42,6 @@ class OwnerWordModel {
         Victims victims = Victims::anybody;
         bool slices = false;           ///< sleeps have a bound
         bool has_deadlines = false;    ///< acquire may give up
-        bool late_marks = false;       ///< who was woken and gives up sets the waiters bit first
         bool poison = false;           ///< `take_over` is false; who is refused recovers
         bool repair_may_fail = false;  ///< who inherits may release_unrepaired
         bool hands_over = false;       ///< A's lock is released by B
@@ -283,8 +283,9 @@ class OwnerWordModel {
                     return go(options_.poison ? recover_load : take_dead,
                               "acquire_slowly: has_ended");
                 }
-                if (options_.has_deadlines && !(options_.late_marks && process.waiters != 0 &&
-                                                (process.seen & waiters_bit) == 0)) {
+                if (options_.has_deadlines &&
+                    (process.waiters == 0 || (process.seen & waiters_bit) != 0 ||
+                     is(Mutant::late_forgets_waiters))) {
                     State late = state;
                     finish_round(late.process[at(self)]);
                     emit(late, Step{"acquire_slowly: the time is over", self, false, nullptr});
@@ -310,7 +311,7 @@ class OwnerWordModel {
                 }
                 word |= waiters_bit;
                 process.seen = word;
-                if (options_.has_deadlines && options_.late_marks) {
+                if (options_.has_deadlines) {
                     State late = next;
                     finish_round(late.process[at(self)]);
                     emit(late, Step{"acquire_slowly: the time is over", self, false, nullptr});

@@ -35,6 +35,7 @@ class RingModel {
         one_for_all,             ///< who was woken does not wake the next
         no_wake,                 ///< after a put
         sleep_without_compare,   ///< the kernel does not look at the word again
+        late_for_himself,        ///< who was woken and gives up does not wake the next
     };
 
     struct Options {
@@ -44,9 +45,10 @@ class RingModel {
         int gets = 2;   // each
         int limit = 1;  // most records at a time
         int deaths = 0;
-        bool slices = false;   ///< sleeps have a bound
-        bool extents = false;  ///< every record has one
-        bool on_flag = false;  ///< one sleeps on the flag, not on the commit word
+        bool slices = false;         ///< sleeps have a bound
+        bool extents = false;        ///< every record has one
+        bool has_deadlines = false;  ///< put and get may give up
+        bool on_end = false;         ///< one sleeps on the commit word, not on the flag
         Mutant mutant = Mutant::none;
     };
 
@@ -302,6 +304,11 @@ class RingModel {
             case next_call:
                 return wake(state, self, other, 2, finish, emit);
             case sleep_flag:
+                if (options_.has_deadlines && process.has_slept != 0) {
+                    State late = state;
+                    late.process[at(self)].pc = is(Mutant::late_for_himself) ? finish : stand_flag;
+                    emit(late, Step{"put/get: the time is over", self, false, nullptr});
+                }
                 process.has_slept = 1;
                 next.flag[at(flag)] = 1;
                 return go(sleep_check, "RingCore::sleep: raises the flag");
@@ -312,8 +319,8 @@ class RingModel {
                 }
                 return go(fall_asleep, "RingCore::sleep: unchanged");
             case fall_asleep:
-                if ((options_.on_flag ? next.flag[at(flag)] == 0
-                                      : next.end[other] != process.seen) &&
+                if ((options_.on_end ? next.end[other] != process.seen
+                                     : next.flag[at(flag)] == 0) &&
                     !is(Mutant::sleep_without_compare)) {
                     process.seen = 0;
                     return go(enter, "futex_wait: it has changed");
@@ -325,7 +332,7 @@ class RingModel {
                 return go(enter, "futex_wait: the slice is over");
             case finish: {
                 Step step{"put/get returns", self, false, nullptr};
-                if (!producer) {
+                if (!producer && process.full == 0) {
                     const auto bit = static_cast<std::uint8_t>(1U << (process.record - 1));
                     if ((next.got & bit) != 0) { step.broken = "a record was got twice"; }
                     next.got |= bit;

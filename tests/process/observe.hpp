@@ -232,4 +232,19 @@ inline bool is_gone(pid_t pid) {
     return !stat || stat->state == 'Z' || stat->state == 'X';
 }
 
+/// Returns the process that starts the workers of the pool: their parent, as far as the kernel
+/// knows. 0 when none has shown up in time.
+template <class Pool>
+pid_t nursery_of(const Pool& pool) {
+    pid_t nursery = 0;
+    static_cast<void>(support::eventually([&] {
+        const auto workers = pool.workers();
+        if (workers.empty()) { return false; }
+        const auto stat = multiprocessing::detail::os::proc_stat(workers.front().pid);
+        if (stat && stat->state != 'Z') { nursery = stat->ppid; }
+        return nursery != 0;
+    }));
+    return nursery;
+}
+
 }  // namespace observe

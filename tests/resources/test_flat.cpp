@@ -49,6 +49,15 @@ struct Footprint {
     }
 };
 
+// AddressSanitizer keeps freed memory for a while, and maps more of it in pieces.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t kept = 300 * 1024 * 1024;
+constexpr std::size_t kept_maps = 64;
+#else
+constexpr std::size_t kept = 0;
+constexpr std::size_t kept_maps = 4;
+#endif
+
 // Returns by what `after` is more than `before`, empty for nothing. A map may be split, and the
 // allocator may take a little more; a leak of 16 bytes an object is more than that.
 std::string growth(const Footprint& before, const Footprint& after, std::size_t slack) {
@@ -60,19 +69,12 @@ std::string growth(const Footprint& before, const Footprint& after, std::size_t 
         }
     };
     compare("descriptors", before.descriptors, after.descriptors, 0);
-    compare("maps", before.maps, after.maps, 4);
+    compare("maps", before.maps, after.maps, kept_maps);
     compare("resident bytes", before.resident, after.resident, slack);
     return text;
 }
 
 constexpr std::size_t KiB = 1024;
-
-// AddressSanitizer keeps freed memory for a while.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kept = 300 * KiB * KiB;
-#else
-constexpr std::size_t kept = 0;
-#endif
 
 // Makes and destroys `count` objects, after as many as it takes to have what is kept for good.
 std::string growth_over(const Kind& kind, int count, std::size_t slack) {

@@ -29,13 +29,6 @@ std::uint64_t task(std::size_t number, std::uint64_t microseconds) {
     return result_of(number);
 }
 
-pid_t nursery_of(const mp::Pool& pool) {
-    const auto workers = pool.workers();
-    if (workers.empty()) { return 0; }
-    const auto stat = mp::detail::os::proc_stat(workers.front().pid);
-    return stat && stat->state != 'Z' ? stat->ppid : 0;
-}
-
 // Hands the pool a batch of tasks, or none, calls `strike` at some moment, and sees every task get
 // its one verdict. Returns how many were lost.
 template <class Strike>
@@ -103,9 +96,8 @@ void pool_nursery_storm(std::uint64_t kills, Random& random, Figures& figures) {
     mp::Pool pool(processes);
     for (std::uint64_t i = 0; i < kills; ++i) {
         const std::uint64_t lost = round(pool, random, figures, [&] {
-            pid_t nursery = 0;
-            expect(support::eventually([&] { return (nursery = nursery_of(pool)) != 0; }),
-                   "a pool has no nursery");
+            const pid_t nursery = observe::nursery_of(pool);
+            expect(nursery != 0, "a pool has no nursery");
             ::kill(nursery, SIGKILL);
         });
         ++figures.kills;

@@ -7,15 +7,21 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <initializer_list>
+
 namespace multiprocessing::detail::os {
 
-/// Keeps every signal from this thread, and from threads that it starts, for the scope: the
-/// library's threads leave the program's signals to the program's threads. \safety one thread's.
+/// Keeps every signal but those of a fault of its own from this thread, and from threads that it
+/// starts, for the scope: the library's threads leave the program's signals to the program's
+/// threads. \safety one thread's.
 class BlockedSignals {
   public:
     BlockedSignals() noexcept {
         sigset_t all;
         ::sigfillset(&all);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) {
+            ::sigdelset(&all, fault);
+        }
         ::pthread_sigmask(SIG_SETMASK, &all, &before_);
     }
     BlockedSignals(const BlockedSignals&) = delete;

@@ -34,6 +34,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -173,9 +174,9 @@ void ProcessPool<Lazy>::start() {
     try {
         const os::BlockedSignals blocked;
         supervisor_ = std::thread([self = this->shared_from_this()] { self->supervise(); });
-    } catch (...) {
+    } catch (const std::system_error& error) {
         stop_nursery();
-        throw;
+        throw OSError(error.code(), "pthread_create(the thread that supervises a pool)");
     }
     // As Python's pool does, it ends before the program's daemonic children are terminated.
     constexpr int priority = 15;

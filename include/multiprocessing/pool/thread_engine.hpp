@@ -6,20 +6,19 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/signals.hpp>
 #include <multiprocessing/os/standard_error.hpp>
 #include <multiprocessing/pool/engine.hpp>
 #include <multiprocessing/pool/options.hpp>
 #include <multiprocessing/process/report.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -193,26 +192,17 @@ void ThreadCrew<Lazy>::start() {
 // new thread to be had, `predecessor` is as it was.
 template <class Lazy>
 void ThreadCrew<Lazy>::start_thread(std::size_t place, std::thread& predecessor) {
-    // Signals are for the threads that the program made itself.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) {
-        ::sigdelset(&all, fault);
-    }
     const auto handover = std::make_shared<std::thread>(std::move(predecessor));
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
+        const os::BlockedSignals blocked;
         places_[place].thread = std::thread([self = this->shared_from_this(), place, handover] {
             if (handover->joinable()) { handover->join(); }
             self->work(place);
         });
     } catch (...) {
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
         predecessor = std::move(*handover);
         throw;
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     places_[place].info = {};
     ++alive_;
 }

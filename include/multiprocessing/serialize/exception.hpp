@@ -20,6 +20,7 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/codec.hpp>
+#include <multiprocessing/serialize/demangle.hpp>
 #include <multiprocessing/serialize/reflect.hpp>
 #include <multiprocessing/serialize/sendable.hpp>
 #include <multiprocessing/serialize/std_types.hpp>
@@ -31,7 +32,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <functional>
@@ -163,10 +163,7 @@ inline std::atomic<ExceptionEntry*> first_exception_entry = nullptr;
 
 /// Returns a type's name as it is written in source.
 inline std::string readable_name(const char* mangled) {
-    int status = 0;
-    char* const text = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
-    std::string name = text != nullptr ? text : mangled;
-    std::free(text);
+    std::string name = demangle(mangled);
     for (const std::string_view inline_namespace : {"__cxx11::", "__1::"}) {
         for (auto at = name.find(inline_namespace); at != name.npos;
              at = name.find(inline_namespace)) {

@@ -113,10 +113,13 @@ inline OwnerWord::Result OwnerWord::acquire_slowly(MemberId self, const Deadline
             continue;
         }
         const auto left = deadline.left(os::wait_slice);
-        if (left <= std::chrono::nanoseconds::zero()) { return Result::timeout; }
+        const bool is_late = left <= std::chrono::nanoseconds::zero();
+        // Who has slept and gives up may have been woken in the place of another.
+        if (is_late && waiters == 0) { return Result::timeout; }
         if ((seen & waiters_bit) == 0 && !word_.compare_exchange_strong(seen, seen | waiters_bit)) {
             continue;
         }
+        if (is_late) { return Result::timeout; }
         Family::wait_with_owner(word_, seen | waiters_bit, owner, left);
         waiters = waiters_bit;
     }

@@ -98,10 +98,10 @@ class RingCore {
                header_->signalled.load(std::memory_order_relaxed) != 0 && clear_readable();
     }
 
-    /// Wakes one who sleeps on that end, if anybody does.
-    static void wake(std::atomic<std::uint64_t>& end, os::FutexWord& flag) noexcept;
+    /// Wakes one who sleeps on `flag`, if anybody does. To be called behind a commit.
+    static void wake(os::FutexWord& flag) noexcept;
     /// Waits until `end` is no longer `seen`, or for a while; the caller looks again.
-    void sleep(std::atomic<std::uint64_t>& end, RingEnd seen, os::FutexWord& flag,
+    void sleep(const std::atomic<std::uint64_t>& end, RingEnd seen, os::FutexWord& flag,
                Patience& patience) const;
     /// Ends the ring and wakes everybody; see Ring::shut_down.
     void shut_down(bool immediate);
@@ -129,6 +129,17 @@ class RingCore {
     AreaCache producing_;   // under the producers' guard
     AreaCache consuming_;   // under the consumers' guard
     std::atomic<bool> closed_{false};  // by any thread of this process; never back
+};
+
+/// Who has slept may have been woken in the place of all who sleep: whatever becomes of his call,
+/// at its end he wakes the next.
+template <class End>
+struct PassOn {
+    End& end;
+    const Patience& patience;
+    ~PassOn() {
+        if (patience.has_slept) [[unlikely]] { end.wake_next(); }
+    }
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -327,7 +338,7 @@ inline int RingCore::fileno() {
     return readable_.get();
 }
 
-inline void RingCore::wake(std::atomic<std::uint64_t>& end, os::FutexWord& flag) noexcept {
+inline void RingCore::wake(os::FutexWord& flag) noexcept {
     // The store of the commit word comes before this load, or a sleeper that has raised its flag
     // and not seen the record yet would not be woken. Leaving the guard was a locked instruction on
     // x86, which orders them; elsewhere it only released.
@@ -335,11 +346,11 @@ inline void RingCore::wake(std::atomic<std::uint64_t>& end, os::FutexWord& flag)
     std::atomic_thread_fence(std::memory_order_seq_cst);
 #endif
     if (flag.load(std::memory_order_relaxed) == 0) [[likely]] { return; }
-    if (flag.exchange(0) != 0) { os::futex_wake(sleeping_word(end), 1); }
+    if (flag.exchange(0) != 0) { os::futex_wake(flag, 1); }
 }
 
-inline void RingCore::sleep(std::atomic<std::uint64_t>& end, RingEnd seen, os::FutexWord& flag,
-                            Patience& patience) const {
+inline void RingCore::sleep(const std::atomic<std::uint64_t>& end, RingEnd seen,
+                            os::FutexWord& flag, Patience& patience) const {
     const auto changed = [&] {
         return end.load(std::memory_order_relaxed) != seen.word ||
                header_->state.load(std::memory_order_relaxed) != RingHeader::open || is_closed();
@@ -349,13 +360,16 @@ inline void RingCore::sleep(std::atomic<std::uint64_t>& end, RingEnd seen, os::F
     flag.store(1);
     MULTIPROCESSING_KILL_POINT("ring.sleep.flagged");
     if (end.load() != seen.word || state() != RingHeader::open || is_closed()) { return; }
-    os::futex_wait(sleeping_word(end), static_cast<std::uint32_t>(seen.word),
-                   patience.deadline().left(os::wait_slice));
+    // On the flag and not on the end: the wake of an earlier record, come late, may have taken down
+    // this flag, and nobody would wake for the next.
+    os::futex_wait(flag, 1, patience.deadline().left(os::wait_slice));
 }
 
 inline void RingCore::wake_everybody() noexcept {
-    os::futex_wake(sleeping_word(header_->tail), INT_MAX);
-    os::futex_wake(sleeping_word(header_->head), INT_MAX);
+    for (os::FutexWord* flag : {&header_->consumers_wait, &header_->producers_wait}) {
+        flag->store(0);
+        os::futex_wake(*flag, INT_MAX);
+    }
     os::futex_wake(header_->finished, INT_MAX);
 }
 

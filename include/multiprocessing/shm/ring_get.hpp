@@ -29,6 +29,8 @@ class RingConsumer {
     /// See Ring::for_each.
     template <class Visit>
     void for_each(Visit& visit);
+    /// Wakes another who sleeps until there is a record, if there is.
+    void wake_next() noexcept;
 
   private:
     static constexpr std::uint64_t spacious_area = 4 * 1024 * 1024;
@@ -57,6 +59,7 @@ RingProgress RingConsumer::get(std::size_t most, Read& read, BeforeCommit& befor
     RingProgress progress;
     if (most == 0) { return progress; }
     Patience patience(timeout);
+    const PassOn<RingConsumer> pass_on{*this, patience};
     bool producers_may_be_inside = true;
     for (;;) {
         RingEnd tail_seen;
@@ -76,15 +79,8 @@ RingProgress RingConsumer::get(std::size_t most, Read& read, BeforeCommit& befor
             tail_seen.word = header_.tail_seen.load(std::memory_order_relaxed);
         }
         if (progress.done != 0) {
-            RingCore::wake(header_.head, header_.producers_wait);
+            RingCore::wake(header_.producers_wait);
             if (tail_seen == header_.load_head()) { core_.settle_descriptor(); }
-            // Who was woken stands for all who sleep: he wakes the next if there is more.
-            if (patience.has_slept) {
-                header_.consumers_wait.store(1);
-                if (header_.load_tail() != header_.load_head()) {
-                    RingCore::wake(header_.tail, header_.consumers_wait);
-                }
-            }
             return progress;
         }
         if (closing) {
@@ -101,6 +97,13 @@ RingProgress RingConsumer::get(std::size_t most, Read& read, BeforeCommit& befor
         if (core_.settle_descriptor()) { continue; }
         if (patience.is_over()) { return {0, RingStatus::timed_out}; }
         core_.sleep(header_.tail, tail_seen, header_.consumers_wait, patience);
+    }
+}
+
+inline void RingConsumer::wake_next() noexcept {
+    header_.consumers_wait.store(1);
+    if (header_.load_tail() != header_.load_head() || core_.state() != RingHeader::open) {
+        RingCore::wake(header_.consumers_wait);
     }
 }
 

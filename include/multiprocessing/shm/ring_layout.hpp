@@ -127,20 +127,19 @@ struct RingHeader {
     alignas(128) Guard producers;
     std::atomic<std::uint64_t>
         head_seen;  // some earlier value of `head`, read again when it looks full
-    std::atomic<std::uint64_t> file_end;   // no byte at or behind it is in use
-    std::atomic<std::uint32_t> signalled;  // 0: the descriptor is not readable, 1: it is
-    Redo taking;                           // the stretch that is being reserved
-    // COMMIT word of put; the consumers sleep on its low half.
-    alignas(128) std::atomic<std::uint64_t> tail;
-    os::FutexWord consumers_wait;  // 1: somebody may sleep on `tail`; taken down by who wakes
+    std::atomic<std::uint64_t> file_end;           // no byte at or behind it is in use
+    std::atomic<std::uint32_t> signalled;          // 0: the descriptor is not readable, 1: it is
+    Redo taking;                                   // the stretch that is being reserved
+    alignas(128) std::atomic<std::uint64_t> tail;  // COMMIT word of put
+    // 1: somebody may sleep on it until there is a record; 0: who does has been woken
+    os::FutexWord consumers_wait;
 
     // Consumers. Only under their guard:
     alignas(128) Guard consumers;
     std::atomic<std::uint64_t> tail_seen;  // some earlier value of `tail`, never behind `head`
     Redo giving_back;                      // the extent that is being punched out
-    // COMMIT word of get; the producers sleep on its low half.
-    alignas(128) std::atomic<std::uint64_t> head;
-    os::FutexWord producers_wait;  // 1: somebody may sleep on `head`; taken down by who wakes
+    alignas(128) std::atomic<std::uint64_t> head;  // COMMIT word of get
+    os::FutexWord producers_wait;                  // as consumers_wait, until there is room
 
     // Records whose work has been reported done, counted as `tail` counts them; changed by
     // compare-and-swap. Who waits for all of them sleeps on it.
@@ -158,11 +157,5 @@ struct RingHeader {
 };
 static_assert(shared_layout<RingHeader> && sizeof(RingHeader) == 2304);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
-
-/// Returns the half of a commit word that changes with every record, to sleep on.
-inline os::FutexWord& sleeping_word(std::atomic<std::uint64_t>& end) noexcept {
-    static_assert(std::endian::native == std::endian::little);
-    return *reinterpret_cast<os::FutexWord*>(&end);
-}
 
 }  // namespace multiprocessing::detail

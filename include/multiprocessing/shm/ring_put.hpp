@@ -40,6 +40,8 @@ class RingProducer {
     /// See Ring::put_many.
     template <class SizeOf, class Write>
     RingProgress put(std::size_t count, SizeOf& size_of, Write& write, Timeout timeout);
+    /// Wakes another who sleeps until there is room, if there is.
+    void wake_next() noexcept;
 
   private:
     enum class Obstacle { none, limit, room, shut_down, closed };
@@ -80,6 +82,7 @@ template <class SizeOf, class Write>
 RingProgress RingProducer::put(std::size_t count, SizeOf& size_of, Write& write, Timeout timeout) {
     RingProgress progress;
     Patience patience(timeout);
+    const PassOn<RingProducer> pass_on{*this, patience};
     bool wait_for_room = true;
     for (;;) {
         RingEnd head_seen;
@@ -94,17 +97,9 @@ RingProgress RingProducer::put(std::size_t count, SizeOf& size_of, Write& write,
                 enough = core_.last_area().size() / RingRecord::unit / 4;
             }
         }
-        RingCore::wake(header_.tail, header_.consumers_wait);
+        RingCore::wake(header_.consumers_wait);
         switch (obstacle) {
             case Obstacle::none:
-                // Who was woken stands for all who sleep: he wakes the next if there is more room.
-                if (patience.has_slept) {
-                    header_.producers_wait.store(1);
-                    const auto items = header_.load_tail().records_since(header_.load_head());
-                    if (items < header_.limit) {
-                        RingCore::wake(header_.head, header_.producers_wait);
-                    }
-                }
                 return progress;
             case Obstacle::shut_down:
                 progress.status = RingStatus::shut_down;
@@ -124,6 +119,14 @@ RingProgress RingProducer::put(std::size_t count, SizeOf& size_of, Write& write,
                 core_.sleep(header_.head, head_seen, header_.producers_wait, patience);
                 break;
         }
+    }
+}
+
+inline void RingProducer::wake_next() noexcept {
+    header_.producers_wait.store(1);
+    const auto items = header_.load_tail().records_since(header_.load_head());
+    if (items < header_.limit || core_.state() != RingHeader::open) {
+        RingCore::wake(header_.producers_wait);
     }
 }
 
@@ -181,7 +184,7 @@ RingProducer::Obstacle RingProducer::produce(std::size_t& done, std::size_t coun
             commit_written();
             // Without a fence: the look that counts follows when the guard has been left.
             if (header_.consumers_wait.load(std::memory_order_relaxed) != 0) {
-                RingCore::wake(header_.tail, header_.consumers_wait);
+                RingCore::wake(header_.consumers_wait);
             }
         }
     }
