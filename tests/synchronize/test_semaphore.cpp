@@ -311,7 +311,7 @@ TEST_CASE("a release of more than one holds settles the rest") {
 
 TEST_CASE("the ledger has room for more processes than ever held units") {
     const mp::Semaphore tokens(0);
-    constexpr int users = 100;  // more than the ledger's 40
+    constexpr int users = 100;  // more than the ledger has entries
     tokens.release(users);
     for (int i = 0; i < users; ++i) {
         in_child([&] { tokens.acquire(); });

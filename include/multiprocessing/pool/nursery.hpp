@@ -9,6 +9,7 @@
 /// is their parent to the kernel and therefore knows how each of them ends.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/kill_point.hpp>
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
@@ -21,6 +22,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -81,9 +83,15 @@ class NurseryLine {
         Message received{};
         std::span<std::byte> rest = std::as_writable_bytes(std::span(&received, 1));
         while (!rest.empty()) {
-            const std::size_t size = os::receive(fd(), os::Transport::local, rest);
-            if (size == 0) { return false; }
-            rest = rest.subspan(size);
+            try {
+                const std::size_t size = os::receive(fd(), os::Transport::local, rest);
+                if (size == 0) { return false; }
+                rest = rest.subspan(size);
+            } catch (const OSError& error) {
+                // It went without having read what we sent.
+                if (error.code().value() == ECONNRESET) { return false; }
+                throw;
+            }
         }
         message = received;
         return true;
@@ -131,6 +139,7 @@ class Nursery {
     bool obey() {
         NurseryCommand command{.what = NurseryCommand::What::quit};
         if (!line_.receive(command) || command.what == NurseryCommand::What::quit) { return false; }
+        MULTIPROCESSING_KILL_POINT("nursery.obey.received");
         if (command.what == NurseryCommand::What::finish) {
             finishing_ = true;
             return true;
@@ -167,7 +176,9 @@ class Nursery {
                 workers_.clear();
                 Worker<Lazy>(table_, index, options_).run();
             });
+            MULTIPROCESSING_KILL_POINT("nursery.start.forked");
             table_.slot(index).pid.store(workers_[index]->pid());
+            MULTIPROCESSING_KILL_POINT("nursery.start.noted");
         } catch (const OSError& error) { return error.code().value(); }
         return 0;
     }
@@ -177,9 +188,11 @@ class Nursery {
             if (workers_[i] == nullptr || workers_[i]->is_alive()) { continue; }
             const std::shared_ptr<ForkedChild<Lazy>> dead = std::exchange(workers_[i], nullptr);
             const auto status = dead->status();
+            MULTIPROCESSING_KILL_POINT("nursery.deaths.learned");
             tell_death(i, {.pid = dead->pid(),
                            .exitcode = status ? status->exitcode : 0,
                            .core_dumped = status && status->core_dumped ? 1U : 0U});
+            MULTIPROCESSING_KILL_POINT("nursery.deaths.told");
         }
     }
 
@@ -193,6 +206,7 @@ class Nursery {
         for (const auto& worker : workers_) {
             if (worker != nullptr) { worker->signal(SIGTERM); }
         }
+        MULTIPROCESSING_KILL_POINT("nursery.end.signalled");
         for (const auto& worker : workers_) {
             if (worker != nullptr && !worker->join(grace.left())) { worker->signal(SIGKILL); }
         }

@@ -94,7 +94,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     void handle_ready(std::uint32_t worker);
     void handle_failed_start(std::exception_ptr why);
     void handle_death(std::uint32_t worker, const DeathNotice& notice);
-    static std::string manner_of(const DeathNotice& notice);
+    static std::string manner_of(int exitcode);
     Place bury(std::uint32_t worker, const DeathNotice& notice);
     bool has_lost(std::uint32_t worker, std::uint64_t sequence);
     void fill_up();
@@ -211,10 +211,17 @@ void ProcessPool<Lazy>::start_nursery() {
     theirs.reset();
     NurseryLine line(std::move(ours));
     line.send(NurseryCommand{.what = NurseryCommand::What::start_all});
-    NurseryAnswer answer{.error = ECHILD, .started = 0};
-    if (!line.receive(answer) || answer.error != 0) {
+    NurseryAnswer answer{.error = 0, .started = 0};
+    const bool has_answered = line.receive(answer);
+    if (!has_answered || answer.error != 0) {
         // It has ended those that it had started.
         nursery->join(forever);
+        if (!has_answered) {
+            const auto status = nursery->status();
+            throw ProcessError(text_of(
+                "process {}, which was to start {} workers of a pool, {}",
+                {nursery->pid(), options_.processes, manner_of(status ? status->exitcode : 0)}));
+        }
         throw_os_error(
             answer.error, "fork",
             text_of("worker {} of {} of a pool", {answer.started + 1, options_.processes}));
@@ -538,15 +545,15 @@ void ProcessPool<Lazy>::handle_death(std::uint32_t worker, const DeathNotice& no
         handle_failed_start(std::make_exception_ptr(
             ProcessError(notice.pid == 0 ? std::string("no worker could be forked")
                                          : text_of("worker process {} {} before it was ready",
-                                                   {notice.pid, manner_of(notice)}))));
+                                                   {notice.pid, manner_of(notice.exitcode)}))));
     }
     fill_up();
 }
 
 template <class Lazy>
-std::string ProcessPool<Lazy>::manner_of(const DeathNotice& notice) {
-    return notice.exitcode < 0 ? "was ended by " + signal_name(-notice.exitcode)
-                               : text_of("exited with code {}", {notice.exitcode});
+std::string ProcessPool<Lazy>::manner_of(int exitcode) {
+    return exitcode < 0 ? "was ended by " + signal_name(-exitcode)
+                        : text_of("exited with code {}", {exitcode});
 }
 
 // Gives the dead worker's task its verdict, if it had one in hand, and clears the place; returns
@@ -562,8 +569,9 @@ typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
                         .exitcode = notice.exitcode,
                         .task_index = task.job->first_item(task.chunk) + item,
                         .core_dumped = notice.core_dumped != 0};
-            const std::string text = text_of("worker process {} {} while it ran item {}",
-                                             {notice.pid, manner_of(notice), death.task_index});
+            const std::string text =
+                text_of("worker process {} {} while it ran item {}",
+                        {notice.pid, manner_of(notice.exitcode), death.task_index});
             task.job->failed(task.chunk, item,
                              std::make_exception_ptr(WorkerDiedError(text, std::move(death))));
         }

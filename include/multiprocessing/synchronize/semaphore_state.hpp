@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +46,12 @@ class SemaphoreState {
     }
 
     SemaphoreState(std::int64_t initial, UnitDeath policy, bool bounded)
-        : initial_(initial), policy_(policy), bounded_(bounded), base_(initial), value_(initial) {}
+        : initial_(static_cast<std::int32_t>(initial)),
+          entries_(static_cast<std::uint32_t>(entries_for(initial))),
+          policy_(policy),
+          bounded_(bounded),
+          base_(initial),
+          value_(initial) {}
 
     /// Takes a unit; false when there was none in time.
     bool acquire(Timeout timeout);
@@ -65,14 +71,14 @@ class SemaphoreState {
     }
 
     static constexpr std::uint32_t nothing = std::numeric_limits<std::uint32_t>::max();
+    // A power of two, so that a process's own place is found by a mask.
     static std::size_t entries_for(std::int64_t initial) {
-        return static_cast<std::size_t>(std::clamp<std::int64_t>(initial, 40, Family::capacity));
+        return std::bit_ceil(
+            static_cast<std::size_t>(std::clamp<std::int64_t>(initial, 32, Family::capacity)));
     }
 
     Entry* ledger() noexcept { return reinterpret_cast<Entry*>(this + 1); }
-    std::uint32_t entries() const noexcept {
-        return static_cast<std::uint32_t>(entries_for(initial_));
-    }
+    std::uint32_t entries() const noexcept { return entries_; }
 
     Guard::Section enter() {
         return guard_.enter([this]() noexcept { recover(); });
@@ -83,7 +89,7 @@ class SemaphoreState {
     std::uint32_t find_own(MemberId self);
     std::uint32_t find_place(MemberId self);
     std::uint32_t find_other(MemberId preferred) noexcept;
-    void give(MemberId self, std::int64_t n, MemberId preferred);
+    void give(MemberId self, std::uint32_t own, std::int64_t n, MemberId preferred);
     void change(std::uint32_t index, std::uint64_t entry, std::int64_t base,
                 std::int64_t unsettled) noexcept;
     void finish_change() noexcept;
@@ -100,9 +106,11 @@ class SemaphoreState {
 
     [[maybe_unused]] LayoutTag tag_{magic("SEMA"), 1};
     Guard guard_;
-    std::int64_t initial_;  // written once at creation, 0 .. max_value
-    UnitDeath policy_;      // written once at creation
-    bool bounded_;          // written once at creation
+    // Written once at creation:
+    std::int32_t initial_;   // 0 .. max_value
+    std::uint32_t entries_;  // of the ledger, a power of two
+    UnitDeath policy_;
+    bool bounded_;
 
     // The words below and the ledger are written inside the guard only. What is committed is
     // `base_` and the ledger: each operation changes one of them by one store, or both by way of
@@ -140,8 +148,8 @@ static_assert(shared_layout<SemaphoreState> && sizeof(SemaphoreState) == 128);
 
 inline std::uint32_t SemaphoreState::find_own(MemberId self) {
     const std::uint32_t count = entries();
-    const std::uint32_t home = (self & 0xfff) % count;
-    if (id_of(ledger()[home]) == self) { return home; }
+    const std::uint32_t home = self & (count - 1);
+    if (id_of(ledger()[home]) == self) [[likely]] { return home; }
     for (std::uint32_t i = 0; i < count; ++i) {
         if (id_of(ledger()[i]) == self && held(ledger()[i]) > 0) { return i; }
     }
@@ -151,9 +159,9 @@ inline std::uint32_t SemaphoreState::find_own(MemberId self) {
 inline std::uint32_t SemaphoreState::find_place(MemberId self) {
     if (const std::uint32_t own = find_own(self); own != nothing) { return own; }
     const std::uint32_t count = entries();
-    const std::uint32_t home = (self & 0xfff) % count;
+    const std::uint32_t home = self & (count - 1);
     for (std::uint32_t i = 0; i < count; ++i) {
-        const std::uint32_t index = (home + i) % count;
+        const std::uint32_t index = (home + i) & (count - 1);
         if (held(ledger()[index]) == 0) { return index; }
     }
     // What those who have ended still hold can stand in base_ as well.
@@ -372,9 +380,9 @@ inline std::uint32_t SemaphoreState::find_other(MemberId preferred) noexcept {
     return index;
 }
 
-/// Releases `n` units, of which not all are this process's own.
-inline void SemaphoreState::give(MemberId self, std::int64_t n, MemberId preferred) {
-    const std::uint32_t own = find_own(self);
+/// Releases `n` units, first those in this process's own entry.
+inline void SemaphoreState::give(MemberId self, std::uint32_t own, std::int64_t n,
+                                 MemberId preferred) {
     const std::int64_t units = own != nothing ? held(ledger()[own]) : 0;
     if (units >= n) {
         ledger()[own].store(pack(self, static_cast<std::uint64_t>(units - n)),
@@ -403,7 +411,7 @@ inline void SemaphoreState::release(std::int64_t n) {
         const std::uint32_t own = find_own(self);
         const bool is_own = own != nothing && held(ledger()[own]) >= n;
         if (!is_own && !preferred && find_other(0) != nothing) { continue; }
-        give(self, n, preferred.value_or(0));
+        give(self, own, n, preferred.value_or(0));
         wakes = announce(n);
         break;
     }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSL-1.0
+
+// A pool's nursery is ended at each of its named places: the pool goes on with another, or says why
+// it does not, and every task has one verdict.
+
+// Before the library, which this file must therefore see first: no precompiled header.
+namespace {
+void reach(const char* place);
+}  // namespace
+#define MULTIPROCESSING_KILL_POINT(name) ::reach(name)
+
+#include "process/observe.hpp"
+#include "support/bounds.hpp"
+#include "support/catch.hpp"
+
+#include <multiprocessing/pool.hpp>
+
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+namespace mp = multiprocessing;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Shared with every process that is forked from here.
+struct Trap {
+    std::atomic<const char*> place{nullptr};  // literals have one address in all of them
+    std::atomic<int> to_pass{0};
+    std::atomic<int> sprung{0};
+};
+
+Trap& trap() {
+    static Trap* const shared = ::new (::mmap(nullptr, sizeof(Trap), PROT_READ | PROT_WRITE,
+                                              MAP_SHARED | MAP_ANONYMOUS, -1, 0)) Trap;
+    return *shared;
+}
+
+void reach(const char* place) {
+    const char* const wanted = trap().place;
+    if (wanted == nullptr || std::strcmp(wanted, place) != 0) { return; }
+    if (trap().to_pass.fetch_sub(1) != 0) { return; }
+    ++trap().sprung;
+    ::raise(SIGKILL);
+}
+
+constexpr const char* places[] = {"nursery.obey.received", "nursery.start.forked",
+                                  "nursery.start.noted", "nursery.deaths.learned",
+                                  "nursery.deaths.told"};
+
+int square(int number) { return number * number; }
+const std::vector<int> numbers = {0, 1, 2, 3, 4, 5, 6, 7};
+const std::vector<int> squares = {0, 1, 4, 9, 16, 25, 36, 49};
+
+}  // namespace
+
+TEST_CASE("a nursery that dies where it replaces a worker is itself replaced", "[crash]") {
+    for (const char* const place : places) {
+        for (const int to_pass : {0, 1}) {
+            CAPTURE(place, to_pass);
+            mp::Pool pool(2);
+            REQUIRE(pool.map_async(square, numbers).get(20s) == squares);
+            const int sprung = trap().sprung;
+            trap().to_pass = to_pass;
+            trap().place = place;
+            // Their replacement leads the nursery past all its places, twice.
+            for (const auto& worker : pool.workers()) { ::kill(worker.pid, SIGKILL); }
+            CHECK(support::eventually([&] { return trap().sprung == sprung + 1; }));
+            trap().place = nullptr;
+            CHECK(support::eventually([&] { return pool.workers().size() == 2; }));
+            CHECK(pool.map_async(square, numbers).get(20s) == squares);
+            const pid_t nursery = observe::nursery_of(pool);
+            std::vector<pid_t> workers;
+            for (const auto& worker : pool.workers()) { workers.push_back(worker.pid); }
+            pool.close();
+            pool.join();
+            CHECK(observe::is_gone(nursery));
+            for (const pid_t worker : workers) { CHECK(observe::is_gone(worker)); }
+        }
+    }
+}
+
+TEST_CASE("a pool whose nursery dies while it is made says so, and leaves nobody", "[crash]") {
+    for (const char* const place :
+         {"nursery.obey.received", "nursery.start.forked", "nursery.start.noted"}) {
+        CAPTURE(place);
+        const int sprung = trap().sprung;
+        trap().to_pass = 0;
+        trap().place = place;
+        std::string said;
+        try {
+            const mp::Pool pool(2);
+        } catch (const mp::ProcessError& error) { said = error.what(); }
+        trap().place = nullptr;
+        CHECK(trap().sprung == sprung + 1);
+        CHECK_THAT(said, support::contains("was to start 2 workers"));
+        CHECK_THAT(said, support::contains("SIGKILL"));
+        CHECK(support::eventually([] { return mp::active_children().empty(); }));
+    }
+}
+
+TEST_CASE("a nursery that dies where it ends its workers leaves none of them", "[crash]") {
+    mp::Pool pool(2);
+    REQUIRE(pool.map_async(square, numbers).get(20s) == squares);
+    std::vector<pid_t> all = {observe::nursery_of(pool)};
+    for (const auto& worker : pool.workers()) { all.push_back(worker.pid); }
+    const int sprung = trap().sprung;
+    trap().to_pass = 0;
+    trap().place = "nursery.end.signalled";
+    pool.terminate();
+    pool.join();
+    trap().place = nullptr;
+    CHECK(trap().sprung == sprung + 1);
+    for (const pid_t pid : all) {
+        CHECK(support::eventually([&] { return observe::is_gone(pid); }));
+    }
+}
