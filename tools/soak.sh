@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
 # Runs the suite that tools/test.sh has built again and again, several runs at a time so that they
-# disturb each other: soak.sh [RUNS [AT_ONCE]]   (100 runs, two at a time)
+# disturb each other: soak.sh [RUNS [AT_ONCE]]   (100 runs, two at a time). Each has two tests at a
+# time, as the preset has.
 # Leaves out what builds something. The output of a run that failed stays in build/soak.
 set -euo pipefail
 
@@ -24,7 +25,7 @@ one_after_another() {
     printf 'subdirs("%s")\n' "$root/build/dev" >"$folder/CTestTestfile.cmake"
     for ((run = worker; run <= runs; run += at_once)); do
         local log=build/soak/run-$run.log begin=$SECONDS
-        if ctest --test-dir "$folder" --output-on-failure -LE 'long|compile_fail|package' \
+        if ctest --test-dir "$folder" -j2 --output-on-failure -LE 'long|compile_fail|package' \
             -E '^tools: the umbrella is light$' >"$log" 2>&1; then
             echo "run $run: $(grep -o '[0-9]* tests failed out of [0-9]*' "$log"), $((SECONDS - begin)) s"
             rm "$log"
