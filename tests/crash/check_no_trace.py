@@ -5,7 +5,8 @@
 usage: check_no_trace.py INCLUDE_DIR NORMAL_PROGRAM PROGRAM_WITH_KILL_POINTS
 
 The names are looked for in the file itself, debug information and symbols included. The program
-that has them shows that they would be found.
+that has them shows that they would be found; those of the nursery, which is not stepped, are in a test
+of their own, which must name each.
 """
 
 import pathlib
@@ -31,7 +32,9 @@ def main() -> int:
     found = [name for name in names if name.encode() in normal_bytes]
     if b"step5reach" in normal_bytes:
         found.append("step::reach")
-    unseen = [name for name in names if name.encode() not in points_bytes]
+    nursery_test = (pathlib.Path(__file__).parent / "test_nursery.cpp").read_text()
+    unseen = [name for name in names if name.encode() not in points_bytes
+              and f'"{name}"' not in nursery_test]
     if len(names) < 50:
         print(f"only {len(names)} kill points in {include}")
         return 1
