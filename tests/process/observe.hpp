@@ -240,8 +240,12 @@ pid_t nursery_of(const Pool& pool) {
     static_cast<void>(support::eventually([&] {
         const auto workers = pool.workers();
         if (workers.empty()) { return false; }
-        const auto stat = multiprocessing::detail::os::proc_stat(workers.front().pid);
-        if (stat && stat->state != 'Z') { nursery = stat->ppid; }
+        // A worker whose nursery has been killed is somebody else's child for a moment.
+        const auto worker = multiprocessing::detail::os::proc_stat(workers.front().pid);
+        const auto parent = multiprocessing::detail::os::proc_stat(worker ? worker->ppid : 0);
+        if (parent && parent->ppid == ::getpid() && parent->state != 'Z') {
+            nursery = worker->ppid;
+        }
         return nursery != 0;
     }));
     return nursery;

@@ -99,6 +99,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     bool has_lost(std::uint32_t worker, std::uint64_t sequence);
     void fill_up();
     void check_nursery();
+    void await_orphans();
     bool is_done();
 
     void start_nursery();
@@ -387,6 +388,7 @@ void ProcessPool<Lazy>::stop_nursery() {
         nursery_->signal(SIGKILL);
         nursery_->join(forever);
     }
+    await_orphans();
 }
 
 template <class Lazy>
@@ -640,17 +642,23 @@ void ProcessPool<Lazy>::fill_up() {
     if (broken != nullptr) { end(Phase::broken, broken); }
 }
 
+// The workers of a nursery that was killed end with it, in a moment; what they have put before is
+// theirs.
 template <class Lazy>
-void ProcessPool<Lazy>::check_nursery() {
-    if (nursery_->is_alive()) { return; }
-    // Its workers end with it, in a moment; what they have put before is theirs.
+void ProcessPool<Lazy>::await_orphans() {
+    const Deadline bound(std::chrono::seconds(2));
     for (std::uint32_t i = 0; i < table_.workers(); ++i) {
         const MemberId member = table_.slot(i).member.load();
-        for (const Deadline bound(std::chrono::seconds(2));
-             member != 0 && !Family::has_ended(member) && !bound.has_passed();) {
+        while (member != 0 && !Family::has_ended(member) && !bound.has_passed()) {
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::check_nursery() {
+    if (nursery_->is_alive()) { return; }
+    await_orphans();
     while (receive(std::chrono::nanoseconds(0))) {}
     if (is_done()) { return; }
     constexpr unsigned bearable = 3;
