@@ -13,10 +13,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
-#include <cstddef>
 #include <cstdlib>
-#include <cstring>
-#include <ctime>
 #include <string>
 #include <thread>
 #include <vector>

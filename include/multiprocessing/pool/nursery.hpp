@@ -64,9 +64,32 @@ class NurseryLine {
     template <class Message>
     bool send(const Message& message) {
         std::span<const std::byte> rest = std::as_bytes(std::span(&message, 1));
+        return transfer(rest,
+                        [&] { return os::send(fd(), os::Transport::local, std::span(&rest, 1)); });
+    }
+
+    /// False when the other side is gone; `message` is as it was.
+    template <class Message>
+    bool receive(Message& message) {
+        Message received{};
+        std::span<std::byte> rest = std::as_writable_bytes(std::span(&received, 1));
+        if (!transfer(rest, [&] { return os::receive(fd(), os::Transport::local, rest); })) {
+            return false;
+        }
+        message = received;
+        return true;
+    }
+
+  private:
+    // Calls `part` until nothing is left of `rest`. The other side's end shows in each of three
+    // ways, one of them when it went without having read what we sent.
+    template <class Bytes, class Part>
+    static bool transfer(Bytes& rest, Part part) {
         try {
             while (!rest.empty()) {
-                rest = rest.subspan(os::send(fd(), os::Transport::local, std::span(&rest, 1)));
+                const std::size_t size = part();
+                if (size == 0) { return false; }
+                rest = rest.subspan(size);
             }
         } catch (const OSError& error) {
             if (error.code().value() == EPIPE || error.code().value() == ECONNRESET) {
@@ -77,27 +100,6 @@ class NurseryLine {
         return true;
     }
 
-    /// False when the other side is gone; `message` is as it was.
-    template <class Message>
-    bool receive(Message& message) {
-        Message received{};
-        std::span<std::byte> rest = std::as_writable_bytes(std::span(&received, 1));
-        while (!rest.empty()) {
-            try {
-                const std::size_t size = os::receive(fd(), os::Transport::local, rest);
-                if (size == 0) { return false; }
-                rest = rest.subspan(size);
-            } catch (const OSError& error) {
-                // It went without having read what we sent.
-                if (error.code().value() == ECONNRESET) { return false; }
-                throw;
-            }
-        }
-        message = received;
-        return true;
-    }
-
-  private:
     os::UniqueFd socket_;
 };
 

@@ -14,7 +14,7 @@
 #include <multiprocessing/shm/segment.hpp>
 
 #include <atomic>
-#include <bit>
+
 #include <cstddef>
 #include <cstdint>
 
