@@ -22,10 +22,14 @@ void reach(const char* place);
 #include <chrono>
 #include <cstring>
 #include <new>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace mp = multiprocessing;
+using observe::is_gone;
+using observe::nursery_of;
+using observe::pids_of;
 using namespace std::chrono_literals;
 
 namespace {
@@ -51,6 +55,21 @@ void reach(const char* place) {
     ::raise(SIGKILL);
 }
 
+// The trap is set as long as this lives.
+class Armed {
+  public:
+    explicit Armed(const char* place, int to_pass = 0) {
+        trap().to_pass = to_pass;
+        trap().sprung = 0;
+        trap().place = place;
+    }
+    Armed(const Armed&) = delete;
+    Armed& operator=(const Armed&) = delete;
+    ~Armed() { trap().place = nullptr; }
+
+    bool has_sprung_once() const { return trap().sprung == 1; }
+};
+
 constexpr const char* places[] = {"nursery.obey.received", "nursery.start.forked",
                                   "nursery.start.noted", "nursery.deaths.learned",
                                   "nursery.deaths.told"};
@@ -67,22 +86,20 @@ TEST_CASE("a nursery that dies where it replaces a worker is itself replaced", "
             CAPTURE(place, to_pass);
             mp::Pool pool(2);
             REQUIRE(pool.map_async(square, numbers).get(20s) == squares);
-            const int sprung = trap().sprung;
-            trap().to_pass = to_pass;
-            trap().place = place;
-            // Their replacement leads the nursery past all its places, twice.
-            for (const auto& worker : pool.workers()) { ::kill(worker.pid, SIGKILL); }
-            CHECK(support::eventually([&] { return trap().sprung == sprung + 1; }));
-            trap().place = nullptr;
+            {
+                const Armed armed(place, to_pass);
+                // Their replacement leads the nursery past all its places, twice.
+                for (const pid_t worker : pids_of(pool)) { ::kill(worker, SIGKILL); }
+                CHECK(support::eventually([&] { return armed.has_sprung_once(); }));
+            }
             CHECK(support::eventually([&] { return pool.workers().size() == 2; }));
             CHECK(pool.map_async(square, numbers).get(20s) == squares);
-            const pid_t nursery = observe::nursery_of(pool);
-            std::vector<pid_t> workers;
-            for (const auto& worker : pool.workers()) { workers.push_back(worker.pid); }
+            const pid_t nursery = nursery_of(pool);
+            const std::set<pid_t> workers = pids_of(pool);
             pool.close();
             pool.join();
-            CHECK(observe::is_gone(nursery));
-            for (const pid_t worker : workers) { CHECK(observe::is_gone(worker)); }
+            CHECK(is_gone(nursery));
+            for (const pid_t worker : workers) { CHECK(is_gone(worker)); }
         }
     }
 }
@@ -91,15 +108,12 @@ TEST_CASE("a pool whose nursery dies while it is made says so, and leaves nobody
     for (const char* const place :
          {"nursery.obey.received", "nursery.start.forked", "nursery.start.noted"}) {
         CAPTURE(place);
-        const int sprung = trap().sprung;
-        trap().to_pass = 0;
-        trap().place = place;
+        const Armed armed(place);
         std::string said;
         try {
             const mp::Pool pool(2);
         } catch (const mp::ProcessError& error) { said = error.what(); }
-        trap().place = nullptr;
-        CHECK(trap().sprung == sprung + 1);
+        CHECK(armed.has_sprung_once());
         CHECK_THAT(said, support::contains("was to start 2 workers"));
         CHECK_THAT(said, support::contains("SIGKILL"));
         CHECK(support::eventually([] { return mp::active_children().empty(); }));
@@ -109,16 +123,13 @@ TEST_CASE("a pool whose nursery dies while it is made says so, and leaves nobody
 TEST_CASE("a nursery that dies where it ends its workers leaves none of them", "[crash]") {
     mp::Pool pool(2);
     REQUIRE(pool.map_async(square, numbers).get(20s) == squares);
-    std::vector<pid_t> all = {observe::nursery_of(pool)};
-    for (const auto& worker : pool.workers()) { all.push_back(worker.pid); }
-    const int sprung = trap().sprung;
-    trap().to_pass = 0;
-    trap().place = "nursery.end.signalled";
+    std::set<pid_t> all = pids_of(pool);
+    all.insert(nursery_of(pool));
+    const Armed armed("nursery.end.signalled");
     pool.terminate();
     pool.join();
-    trap().place = nullptr;
-    CHECK(trap().sprung == sprung + 1);
+    CHECK(armed.has_sprung_once());
     for (const pid_t pid : all) {
-        CHECK(support::eventually([&] { return observe::is_gone(pid); }));
+        CHECK(support::eventually([&] { return is_gone(pid); }));
     }
 }

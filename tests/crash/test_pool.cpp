@@ -10,7 +10,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -21,6 +20,7 @@
 namespace mp = multiprocessing;
 using observe::is_gone;
 using observe::nursery_of;
+using observe::pids_of;
 using namespace std::chrono_literals;
 
 namespace {
@@ -51,12 +51,6 @@ int end_at_three(int number, End how) {
             throw mp::SystemExit(7);
     }
     return -1;
-}
-
-std::set<pid_t> pids_of(const mp::Pool& pool) {
-    std::set<pid_t> pids;
-    for (const mp::WorkerInfo& worker : pool.workers()) { pids.insert(worker.pid); }
-    return pids;
 }
 
 }  // namespace

@@ -30,6 +30,35 @@ struct Step {
     const char* broken = nullptr;  ///< the promise that this step breaks
 };
 
+/// Processes are numbered from 0; in a word that names its holder they stand from 1 on.
+constexpr std::size_t at(int process) { return static_cast<std::size_t>(process); }
+constexpr std::uint8_t id(int process) { return static_cast<std::uint8_t>(process + 1); }
+
+/// Returns the state in which every process has all its rounds to do, and nobody has died.
+template <class State>
+State begin_of(int rounds, int deaths) {
+    State state{};
+    for (auto& process : state.process) { process.rounds = static_cast<std::uint8_t>(rounds); }
+    state.deaths = static_cast<std::uint8_t>(deaths);
+    return state;
+}
+
+/// A wake of one: goes on from `state` with each one woken for whom `sleeps(number)`, since the
+/// kernel may choose any; as it is when there is nobody.
+template <class State, class Sleeps, class Wake, class Emit>
+void wake_any(const State& state, int processes, const Step& step, Sleeps sleeps, Wake wake,
+              Emit&& emit) {
+    bool nobody = true;
+    for (int other = 0; other < processes; ++other) {
+        if (!sleeps(other)) { continue; }
+        nobody = false;
+        State next = state;
+        wake(next.process[at(other)]);
+        emit(next, step);
+    }
+    if (nobody) { emit(state, step); }
+}
+
 struct Outcome {
     std::size_t states = 0;
     std::string fault;             ///< empty: none

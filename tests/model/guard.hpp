@@ -69,14 +69,7 @@ class GuardModel {
 
     explicit GuardModel(const Options& options) : options_(options) {}
 
-    State begin() const {
-        State state{};
-        for (Process& process : state.process) {
-            process.rounds = static_cast<std::uint8_t>(options_.rounds);
-        }
-        state.deaths = static_cast<std::uint8_t>(options_.deaths);
-        return state;
-    }
+    State begin() const { return begin_of<State>(options_.rounds, options_.deaths); }
 
     bool is_complete(const State& state) const {
         for (const Process& process : state.process) {
@@ -103,22 +96,16 @@ class GuardModel {
     static constexpr std::uint8_t died_bit = 0x40;     // FUTEX_OWNER_DIED
     static constexpr std::uint8_t waiters_bit = 0x80;  // FUTEX_WAITERS
 
-    static constexpr std::size_t at(int process) { return static_cast<std::size_t>(process); }
-    static std::uint8_t id(int process) { return static_cast<std::uint8_t>(process + 1); }
     bool is(Mutant mutant) const { return options_.mutant == mutant; }
 
     template <class Emit>
     void wake_one(const State& state, const Step& step, Emit&& emit) const {
-        bool nobody = true;
-        for (int other = 0; other < processes; ++other) {
-            const Process& sleeper = state.process[at(other)];
-            if (sleeper.is_dead != 0 || sleeper.pc != asleep) { continue; }
-            nobody = false;
-            State next = state;
-            next.process[at(other)].pc = reload;
-            emit(next, step);
-        }
-        if (nobody) { emit(state, step); }
+        const auto sleeps = [&](int other) {
+            const Process& process = state.process[at(other)];
+            return process.is_dead == 0 && process.pc == asleep;
+        };
+        wake_any(
+            state, processes, step, sleeps, [](Process& woken) { woken.pc = reload; }, emit);
     }
 
     // handle_futex_death, kernel/futex/core.c.

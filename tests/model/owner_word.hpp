@@ -96,14 +96,7 @@ class OwnerWordModel {
 
     explicit OwnerWordModel(const Options& options) : options_(options) {}
 
-    State begin() const {
-        State state{};
-        for (Process& process : state.process) {
-            process.rounds = static_cast<std::uint8_t>(options_.rounds);
-        }
-        state.deaths = static_cast<std::uint8_t>(options_.deaths);
-        return state;
-    }
+    State begin() const { return begin_of<State>(options_.rounds, options_.deaths); }
 
     bool is_complete(const State& state) const {
         for (const Process& process : state.process) {
@@ -135,8 +128,6 @@ class OwnerWordModel {
     static constexpr std::uint8_t inherited_bit = 0x40;
     static constexpr std::uint8_t waiters_bit = 0x80;
 
-    static constexpr std::size_t at(int process) { return static_cast<std::size_t>(process); }
-    static std::uint8_t id(int process) { return static_cast<std::uint8_t>(process + 1); }
     bool is(Mutant mutant) const { return options_.mutant == mutant; }
 
     static Life life_of(const State& state, std::uint8_t word) {
@@ -147,18 +138,12 @@ class OwnerWordModel {
     // Whoever sleeps on the word, one after the other as the one that is woken.
     template <class Emit>
     void wake_one(const State& state, const Step& step, Emit&& emit) const {
-        bool nobody = true;
-        for (int other = 0; other < processes; ++other) {
-            const Process& sleeper = state.process[at(other)];
-            if (sleeper.life != alive || (sleeper.pc != asleep && sleeper.pc != asleep_on_word)) {
-                continue;
-            }
-            nobody = false;
-            State next = state;
-            wake(next.process[at(other)]);
-            emit(next, step);
-        }
-        if (nobody) { emit(state, step); }
+        const auto sleeps = [&](int other) {
+            const Process& process = state.process[at(other)];
+            return process.life == alive && (process.pc == asleep || process.pc == asleep_on_word);
+        };
+        wake_any(
+            state, processes, step, sleeps, [](Process& woken) { wake(woken); }, emit);
     }
     static void wake(Process& sleeper) {
         sleeper.pc = load;

@@ -196,8 +196,6 @@ class RingModel {
     enum End { tail, head };
     static constexpr std::uint8_t half_written = 0xff;
 
-    static constexpr std::size_t at(int index) { return static_cast<std::size_t>(index); }
-    static std::uint8_t id(int process) { return static_cast<std::uint8_t>(process + 1); }
     bool is(Mutant mutant) const { return options_.mutant == mutant; }
     bool produces(int process) const { return process < options_.producers; }
     // Records are numbered from 1; which one of which producer it is.
@@ -246,19 +244,15 @@ class RingModel {
         }
         process.pc = then;
         const Step step{"RingCore::wake: futex_wake", self, false, nullptr};
-        bool nobody = true;
-        for (int other = 0; other < options_.producers + options_.consumers; ++other) {
+        const auto sleeps = [&](int other) {
             const Process& sleeper = state.process[at(other)];
-            if (produces(other) != (end == head) || sleeper.is_dead != 0 || sleeper.pc != asleep) {
-                continue;
-            }
-            nobody = false;
-            State woken = next;
-            woken.process[at(other)].pc = enter;
-            woken.process[at(other)].seen = 0;
-            emit(woken, step);
-        }
-        if (nobody) { emit(next, step); }
+            return produces(other) == (end == head) && sleeper.is_dead == 0 && sleeper.pc == asleep;
+        };
+        const auto wake_up = [](Process& woken) {
+            woken.pc = enter;
+            woken.seen = 0;
+        };
+        wake_any(next, options_.producers + options_.consumers, step, sleeps, wake_up, emit);
     }
 
     // RingCore::sleep on `end`, and what is the same in put and get after the guard was left: the

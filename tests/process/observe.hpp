@@ -24,6 +24,7 @@
 #include <initializer_list>
 #include <iostream>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -230,6 +231,14 @@ inline int count(const std::string& text, const std::string& part) {
 inline bool is_gone(pid_t pid) {
     const auto stat = multiprocessing::detail::os::proc_stat(pid);
     return !stat || stat->state == 'Z' || stat->state == 'X';
+}
+
+/// Returns the workers of the pool.
+template <class Pool>
+std::set<pid_t> pids_of(const Pool& pool) {
+    std::set<pid_t> pids;
+    for (const auto& worker : pool.workers()) { pids.insert(worker.pid); }
+    return pids;
 }
 
 /// Returns the process that starts the workers of the pool: their parent, as far as the kernel

@@ -49,9 +49,11 @@ struct Footprint {
     }
 };
 
+constexpr std::size_t KiB = 1024;
+
 // AddressSanitizer keeps freed memory for a while, and maps more of it in pieces.
 #if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kept = 300 * 1024 * 1024;
+constexpr std::size_t kept = 300 * KiB * KiB;
 constexpr std::size_t kept_maps = 64;
 #else
 constexpr std::size_t kept = 0;
@@ -73,8 +75,6 @@ std::string growth(const Footprint& before, const Footprint& after, std::size_t 
     compare("resident bytes", before.resident, after.resident, slack);
     return text;
 }
-
-constexpr std::size_t KiB = 1024;
 
 // Makes and destroys `count` objects, after as many as it takes to have what is kept for good.
 std::string growth_over(const Kind& kind, int count, std::size_t slack) {

@@ -250,8 +250,6 @@ TEST_CASE("without processes a pool is refused by name, and can be had afterward
     }
 }
 
-// Wrong: what is thrown is std::thread's own "Resource temporarily unavailable", without call or
-// object (ProcessPool::start; ThreadCrew names them).
 TEST_CASE("a pool whose supervisor's thread is refused says so, and leaves nobody", "[resources]") {
     CHECK(in_child([]() -> std::string {
               become_nobody();
