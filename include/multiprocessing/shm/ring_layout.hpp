@@ -14,7 +14,6 @@
 #include <multiprocessing/shm/segment.hpp>
 
 #include <atomic>
-
 #include <cstddef>
 #include <cstdint>
 
