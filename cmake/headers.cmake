@@ -12,20 +12,25 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/connection/wait.hpp
     include/multiprocessing/context.hpp
     include/multiprocessing/errors.hpp
+    include/multiprocessing/futures.hpp
     include/multiprocessing/logging.hpp
     include/multiprocessing/os/available_memory.hpp
+    include/multiprocessing/os/backtrace.hpp
     include/multiprocessing/os/cpu.hpp
     include/multiprocessing/os/death_pipe.hpp
     include/multiprocessing/os/event_fd.hpp
     include/multiprocessing/os/fork.hpp
     include/multiprocessing/os/futex.hpp
     include/multiprocessing/os/kill_point.hpp
+    include/multiprocessing/os/kill_timer.hpp
     include/multiprocessing/os/memory.hpp
+    include/multiprocessing/os/oom.hpp
     include/multiprocessing/os/poll.hpp
     include/multiprocessing/os/process.hpp
     include/multiprocessing/os/signals.hpp
     include/multiprocessing/os/socket.hpp
     include/multiprocessing/os/standard_error.hpp
+    include/multiprocessing/os/terminal.hpp
     include/multiprocessing/os/text_file.hpp
     include/multiprocessing/os/unique_fd.hpp
     include/multiprocessing/parallel_map.hpp
@@ -36,17 +41,30 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/pool/chunks.hpp
     include/multiprocessing/pool/core.hpp
     include/multiprocessing/pool/engine.hpp
+    include/multiprocessing/pool/executor.hpp
+    include/multiprocessing/pool/future.hpp
     include/multiprocessing/pool/imap.hpp
+    include/multiprocessing/pool/inline_engine.hpp
     include/multiprocessing/pool/job.hpp
     include/multiprocessing/pool/job_table.hpp
+    include/multiprocessing/pool/limits.hpp
     include/multiprocessing/pool/map_job.hpp
     include/multiprocessing/pool/nursery.hpp
     include/multiprocessing/pool/options.hpp
     include/multiprocessing/pool/outcome.hpp
     include/multiprocessing/pool/process_engine.hpp
+    include/multiprocessing/pool/process_pool.hpp
+    include/multiprocessing/pool/progress_bar.hpp
+    include/multiprocessing/pool/run_limits.hpp
+    include/multiprocessing/pool/share.hpp
+    include/multiprocessing/pool/stderr_taps.hpp
+    include/multiprocessing/pool/stop_watcher.hpp
     include/multiprocessing/pool/task_code.hpp
+    include/multiprocessing/pool/task_scope.hpp
     include/multiprocessing/pool/thread_engine.hpp
     include/multiprocessing/pool/thread_pool.hpp
+    include/multiprocessing/pool/thread_share.hpp
+    include/multiprocessing/pool/trace.hpp
     include/multiprocessing/pool/worker.hpp
     include/multiprocessing/process.hpp
     include/multiprocessing/process/child.hpp

@@ -10,6 +10,7 @@
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/context.hpp>
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/futures.hpp>
 #include <multiprocessing/logging.hpp>
 #include <multiprocessing/parallel_map.hpp>
 #include <multiprocessing/pool.hpp>

@@ -20,6 +20,7 @@
 #include <concepts>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <initializer_list>
@@ -188,7 +189,9 @@ struct Death {
     std::size_t task_index = 0;  ///< index of the item in its range; 0 for `apply`
     bool core_dumped = false;
     bool oom_killed = false;
-    std::string stderr_tail = {};  ///< the last 4 KiB that it wrote to descriptor 2
+    std::string stderr_tail = {};   ///< the last 4 KiB that it wrote to descriptor 2
+    std::uint64_t peak_memory = 0;  ///< bytes that were resident at most; 0 where it is not known
+    std::string traceback = {};     ///< where it was, a line a frame; "" when no fault ended it
 };
 
 /// The worker that ran the task died; only this task is lost.
@@ -207,7 +210,13 @@ class WorkerDiedError : public ProcessError {
     std::size_t task_index() const noexcept { return death_.task_index; }
     bool core_dumped() const noexcept { return death_.core_dumped; }
     bool oom_killed() const noexcept { return death_.oom_killed; }
+    /// Returns the last 4 KiB that the worker wrote to its standard error.
     const std::string& stderr_tail() const noexcept { return death_.stderr_tail; }
+    /// Returns how many bytes of the worker were resident at most; 0 where it is not known.
+    std::uint64_t peak_memory() const noexcept { return death_.peak_memory; }
+    /// Returns where the worker was when a fault ended it, innermost first, a line a frame; "" when
+    /// it was none.
+    const std::string& traceback() const noexcept { return death_.traceback; }
 
   private:
     Death death_;

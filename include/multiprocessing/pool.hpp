@@ -20,6 +20,7 @@
 
 #include <multiprocessing/pool/basic_pool.hpp>
 #include <multiprocessing/pool/process_engine.hpp>
+#include <multiprocessing/pool/share.hpp>
 #include <multiprocessing/pool/thread_pool.hpp>
 
 #include <utility>

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -27,6 +28,10 @@ int affinity_cpus() noexcept;
 /// sets no limit or cannot be read. Limits of the groups above count too.
 std::optional<int> cgroup_cpus();
 
+/// Keeps this process on one of the processors that it may use: the one of that number, counted
+/// round and round. Does nothing where the system does not let it.
+void pin_to_cpu(int number) noexcept;
+
 // -------------------------------------------------------------------------------------------------
 
 inline int online_cpus() noexcept {
@@ -39,6 +44,21 @@ inline int affinity_cpus() noexcept {
     // Fails on machines with more processors than the set has room for: there the system's number.
     if (::sched_getaffinity(0, sizeof set, &set) != 0) { return online_cpus(); }
     return std::max(1, CPU_COUNT(&set));
+}
+
+inline void pin_to_cpu(int number) noexcept {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (::sched_getaffinity(0, sizeof set, &set) != 0) { return; }
+    int left = number % std::max(1, CPU_COUNT(&set));
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(static_cast<std::size_t>(cpu), &set) || left-- > 0) { continue; }
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(static_cast<std::size_t>(cpu), &one);
+        ::sched_setaffinity(0, sizeof one, &one);
+        return;
+    }
 }
 
 inline std::optional<int> cpus_from_quota(double quota, double period) {

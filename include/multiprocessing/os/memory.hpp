@@ -28,6 +28,9 @@
 
 namespace multiprocessing::detail::os {
 
+/// Returns the size of a page.
+std::size_t page_size() noexcept;
+
 /// Makes an empty file without a name; `name` shows in /proc for whoever debugs.
 UniqueFd memfd_create(const std::string& name);
 
@@ -37,6 +40,23 @@ void reserve(int fd, std::uint64_t offset, std::uint64_t size);
 
 /// Gives the memory of `[offset, offset + size)` back; it reads as zeros from then on.
 void punch(int fd, std::uint64_t offset, std::uint64_t size) noexcept;
+
+/// Returns a page of zeros that this process shares with those that it forks from here on; never
+/// given back. \throws OSError when there is no memory.
+inline void* shared_page() {
+    void* const page =
+        ::mmap(nullptr, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) { throw_os_error(errno, "mmap", "a shared page"); }
+    return page;
+}
+
+/// What tells one open file from another, and how long it is.
+struct FileIdentity {
+    std::uint64_t inode = 0;
+    std::uint64_t size = 0;
+};
+/// \throws OSError for what is no open file.
+FileIdentity identify(int fd);
 
 /// A mapping of a stretch of a file, unmapped with the object.
 /// \safety the bytes are shared with every process that maps them; the object is one thread's.
@@ -76,13 +96,16 @@ class MirroredMapping {
     std::size_t size_ = 0;
 };
 
-/// Returns the size of a page.
-std::size_t page_size() noexcept;
-
 /// Returns `size` rounded up to whole pages.
 std::uint64_t round_to_pages(std::uint64_t size) noexcept;
 
 // -------------------------------------------------------------------------------------------------
+
+inline FileIdentity identify(int fd) {
+    struct stat file {};
+    if (::fstat(fd, &file) != 0) { throw_os_error(errno, "fstat", text_of("descriptor {}", {fd})); }
+    return {.inode = file.st_ino, .size = static_cast<std::uint64_t>(file.st_size)};
+}
 
 inline std::size_t page_size() noexcept {
     return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));  // no system call

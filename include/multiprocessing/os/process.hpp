@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -54,7 +56,9 @@ bool is_reaped(pid_t pid) noexcept;
 /// How a child ended, from `waitid`.
 struct ExitStatus {
     int exitcode;  ///< -SIGNAL when a signal ended it
-    bool core_dumped;
+    bool core_dumped = false;
+    std::chrono::nanoseconds cpu_time{0};
+    std::uint64_t peak_memory = 0;  ///< bytes that were resident
 };
 
 /// Reaps the child, which has ended; nothing when somebody else did, or SIGCHLD is ignored.
@@ -139,14 +143,20 @@ inline bool is_reaped(pid_t pid) noexcept {
 
 inline std::optional<ExitStatus> reap(int pidfd) {
     siginfo_t info{};
-    int result;
+    ::rusage usage{};
+    long result;
     do {
-        // P_PIDFD is 3 everywhere; older C libraries have no name for it.
-        result = ::waitid(static_cast<idtype_t>(3), static_cast<id_t>(pidfd), &info, WEXITED);
+        // The C library's waitid leaves out what the child used. P_PIDFD is 3 everywhere.
+        result = ::syscall(SYS_waitid, 3, pidfd, &info, WEXITED, &usage);
     } while (result < 0 && errno == EINTR);
     if (result < 0) { return std::nullopt; }  // ECHILD: it was somebody else's to reap
-    if (info.si_code == CLD_EXITED) { return ExitStatus{info.si_status, false}; }
-    return ExitStatus{-info.si_status, info.si_code == CLD_DUMPED};
+    const auto time_of = [](const ::timeval& time) {
+        return std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec);
+    };
+    return ExitStatus{.exitcode = info.si_code == CLD_EXITED ? info.si_status : -info.si_status,
+                      .core_dumped = info.si_code == CLD_DUMPED,
+                      .cpu_time = time_of(usage.ru_utime) + time_of(usage.ru_stime),
+                      .peak_memory = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024};
 }
 
 inline void reap_by_pid(pid_t pid) noexcept {

@@ -11,6 +11,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -29,7 +30,9 @@ class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
         : ResultState<R>(std::move(engine), P, 1, 1),
           call_(std::in_place, std::piecewise_construct,
                 std::forward_as_tuple(std::forward<Function>(function)),
-                std::forward_as_tuple(std::forward<Given>(given)...)) {}
+                std::forward_as_tuple(std::forward<Given>(given)...)) {
+        this->takes_stop_token = Code::takes_stop_token;
+    }
 
     RunFunction code() const override {
         if constexpr (P == Passing::bytes) {
@@ -60,9 +63,8 @@ class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
             std::exception_ptr error;
             Box<R> result;
             try {
-                result.fill([&]() -> decltype(auto) {
-                    return invoke_with_copies(call_->first, call_->second);
-                });
+                result.fill(
+                    [&]() -> decltype(auto) { return Code::call(call_->first, call_->second); });
             } catch (...) { error = task_error_here(); }
             this->end_here();
             if (!this->claim(chunk)) { return; }
@@ -75,6 +77,9 @@ class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
         }
     }
 
+    std::string function_name() const override {
+        return call_ ? name_of(call_->first) : std::string("task");
+    }
     void release_arguments() noexcept override { call_.reset(); }
 
   private:

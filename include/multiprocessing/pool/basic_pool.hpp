@@ -10,12 +10,16 @@
 #include <multiprocessing/pool/chunks.hpp>
 #include <multiprocessing/pool/core.hpp>
 #include <multiprocessing/pool/imap.hpp>
+#include <multiprocessing/pool/inline_engine.hpp>
 #include <multiprocessing/pool/map_job.hpp>
 #include <multiprocessing/pool/options.hpp>
+#include <multiprocessing/pool/progress_bar.hpp>
 #include <multiprocessing/process/current.hpp>
 #include <multiprocessing/serialize/callable.hpp>
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -142,13 +146,16 @@ class BasicPool {
     }
     template <class F, class Range>
     auto map(MapOptions options, F&& f, Range&& range) {
-        detail::check_options(options);
-        return map(std::forward<F>(f), std::forward<Range>(range), options.chunksize);
+        return now(
+            with(options, make_map<false, false, true>(
+                              std::forward<F>(f), std::forward<Range>(range), options.chunksize)),
+            options.progress);
     }
     template <class F, class T>
     auto map(MapOptions options, F&& f, std::initializer_list<T> items) {
-        detail::check_options(options);
-        return map(std::forward<F>(f), items, options.chunksize);
+        return now(with(options,
+                        make_map<false, false, true>(std::forward<F>(f), items, options.chunksize)),
+                   options.progress);
     }
 
     /// Does what `map` does later; returns an `AsyncResult<std::vector<R>>` (`AsyncResult<void>`).
@@ -166,6 +173,17 @@ class BasicPool {
                    Callback callback = std::nullopt, ErrorCallback error_callback = std::nullopt) {
         return later(make_map<false, false, false>(std::forward<F>(f), items, chunksize),
                      std::move(callback), std::move(error_callback));
+    }
+
+    template <class F, class Range>
+    auto map_async(MapOptions options, F&& f, Range&& range) {
+        if (options.progress) {
+            throw ValueError(
+                "nobody would draw the bar of a map_async: ask its result's progress()");
+        }
+        return later(
+            with(options, make_map<false, false, false>(
+                              std::forward<F>(f), std::forward<Range>(range), options.chunksize)));
     }
 
     /// `map` over tuples (pairs, arrays) of arguments.
@@ -204,6 +222,13 @@ class BasicPool {
     auto map_outcome(F&& f, std::initializer_list<T> items, int chunksize = 0) {
         return map_now<false, true>(std::forward<F>(f), items, chunksize);
     }
+    template <class F, class Range>
+    auto map_outcome(MapOptions options, F&& f, Range&& range) {
+        return now(
+            with(options, make_map<false, true, true>(
+                              std::forward<F>(f), std::forward<Range>(range), options.chunksize)),
+            options.progress);
+    }
 
     /// Returns an `ImapResult<R>`: the results one at a time, in the items' order.
     ///
@@ -212,37 +237,37 @@ class BasicPool {
     /// left. \throws ValueError for a chunksize below 1 or a negative buffersize.
     template <class F, class Range>
     auto imap(F&& f, Range&& range, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
-                                buffersize, true);
+        return make_imap<false, false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
+                                       buffersize, true);
     }
     template <class F, class T>
     auto imap(F&& f, std::initializer_list<T> items, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize,
-                                true);
+        return make_imap<false, false>(std::forward<F>(f), std::vector<T>(items), chunksize,
+                                       buffersize, true);
     }
     /// The same in the order in which they come.
     template <class F, class Range>
     auto imap_unordered(F&& f, Range&& range, int chunksize = 1, int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
-                                buffersize, false);
+        return make_imap<false, false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
+                                       buffersize, false);
     }
     template <class F, class T>
     auto imap_unordered(F&& f, std::initializer_list<T> items, int chunksize = 1,
                         int buffersize = 0) {
-        return make_imap<false>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize,
-                                false);
+        return make_imap<false, false>(std::forward<F>(f), std::vector<T>(items), chunksize,
+                                       buffersize, false);
     }
     /// `imap` that gives an `Outcome<R>` for each item.
     template <class F, class Range>
     auto imap_outcome(F&& f, Range&& range, int chunksize = 1, int buffersize = 0) {
-        return make_imap<true>(std::forward<F>(f), std::forward<Range>(range), chunksize,
-                               buffersize, true);
+        return make_imap<true, false>(std::forward<F>(f), std::forward<Range>(range), chunksize,
+                                      buffersize, true);
     }
     template <class F, class T>
     auto imap_outcome(F&& f, std::initializer_list<T> items, int chunksize = 1,
                       int buffersize = 0) {
-        return make_imap<true>(std::forward<F>(f), std::vector<T>(items), chunksize, buffersize,
-                               true);
+        return make_imap<true, false>(std::forward<F>(f), std::vector<T>(items), chunksize,
+                                      buffersize, true);
     }
 
     /// Accepts no further work; what was accepted is done.
@@ -261,36 +286,38 @@ class BasicPool {
     }
 
   protected:
-    explicit BasicPool(PoolOptions options)
-        : core_(std::make_shared<Core>(
-              std::make_shared<Engine>(detail::complete(std::move(options))))) {}
-
-  private:
     static constexpr bool sends = P == detail::Passing::bytes;
     // `PoolCore<>`, of which nothing is made before the engine is known.
     using Core = detail::PoolCore<std::void_t<Engine>>;
+
+    explicit BasicPool(PoolOptions options) : core_(make_core(std::move(options))) {}
 
     Core& core() const {
         if (!core_) { detail::throw_not_running(); }
         return *core_;
     }
-    void end() noexcept;
+    /// Has the workers finish what was accepted, and end, without this object.
+    void let_go() noexcept { core_.reset(); }
 
     template <class F, class... Args>
     auto make_call(F&& f, Args&&... args);
-    template <class F, class... Args>
-    auto make_call_of(F&& f, detail::Arguments<Args...> args);
-    template <class Job>
-    static Job with(TaskOptions& options, Job job);
-    template <bool Star, bool Outcomes, bool MayBorrow, class F, class Range>
-    auto make_map(F&& f, Range&& range, int chunksize);
-    template <bool Outcomes, class F, class Range>
+    template <class Options, class Job>
+    static Job with(Options& options, Job job);
+    template <bool Outcomes, bool Star, class F, class Range>
     auto make_imap(F&& f, Range&& range, int chunksize, int buffersize, bool ordered);
-
     template <class Job>
     void submit(const std::shared_ptr<Job>& job);
+
+  private:
+    static std::shared_ptr<Core> make_core(PoolOptions options);
+    void end() noexcept;
+
+    template <class F, class... Args>
+    auto make_call_of(F&& f, detail::Arguments<Args...> args);
+    template <bool Star, bool Outcomes, bool MayBorrow, class F, class Range>
+    auto make_map(F&& f, Range&& range, int chunksize);
     template <class Job>
-    auto now(std::shared_ptr<Job> job);
+    auto now(std::shared_ptr<Job> job, bool with_bar = false);
     template <class Job, class Callback = std::nullopt_t, class ErrorCallback = std::nullopt_t>
     auto later(std::shared_ptr<Job> job, Callback callback = std::nullopt,
                ErrorCallback error_callback = std::nullopt);
@@ -308,6 +335,17 @@ class BasicPool {
 
 namespace detail {
 
+/// Draws a bar until the job is done.
+template <class Job>
+void draw_progress(Job& job) {
+    ProgressBar<std::void_t<Job>> bar({}, job.progress().total);
+    bool done;
+    do {
+        done = job.wait(Deadline(std::chrono::milliseconds(50)));
+        bar.update(static_cast<double>(job.progress().done) + job.under_way(), job.failures());
+    } while (!done);
+}
+
 /// The type of what an `AsyncResult` of this job gives.
 template <class R>
 R result_of(const ResultState<R>&);
@@ -321,6 +359,23 @@ constexpr void check_crossing() {
 }
 
 }  // namespace detail
+
+template <class Engine, detail::Passing P>
+auto BasicPool<Engine, P>::make_core(PoolOptions given) -> std::shared_ptr<Core> {
+    PoolOptions options = detail::complete(std::move(given));
+    const std::uint64_t seed = options.seed;
+    if constexpr (P == detail::Passing::here) {
+        if (options.max_memory != 0) { detail::refuse_to_end_a_thread(); }
+    }
+    std::shared_ptr<detail::Engine> engine;
+    if (options.inline_) {
+        engine =
+            std::make_shared<detail::InlineEngine<std::void_t<Engine>>>(std::move(options), sends);
+    } else {
+        engine = std::make_shared<Engine>(std::move(options));
+    }
+    return std::make_shared<Core>(std::move(engine), seed);
+}
 
 template <class Engine, detail::Passing P>
 void BasicPool<Engine, P>::end() noexcept {
@@ -356,10 +411,14 @@ auto BasicPool<Engine, P>::make_call_of(F&& f, detail::Arguments<Args...> args) 
 }
 
 template <class Engine, detail::Passing P>
-template <class Job>
-Job BasicPool<Engine, P>::with(TaskOptions& options, Job job) {
-    detail::check_options(options);
-    job->set_name(std::move(options.name));
+template <class Options, class Job>
+Job BasicPool<Engine, P>::with(Options& options, Job job) {
+    job->limits = detail::limits_of(options);
+    job->retries = options.retries;
+    if constexpr (P == detail::Passing::here) {
+        if (job->limits.any()) { detail::refuse_to_end_a_thread(); }
+    }
+    if constexpr (std::is_same_v<Options, TaskOptions>) { job->name = std::move(options.name); }
     return job;
 }
 
@@ -411,13 +470,13 @@ auto BasicPool<Engine, P>::make_map(F&& f, Range&& range, int chunksize) {
 }
 
 template <class Engine, detail::Passing P>
-template <bool Outcomes, class F, class Range>
+template <bool Outcomes, bool Star, class F, class Range>
 auto BasicPool<Engine, P>::make_imap(F&& f, Range&& range, int chunksize, int buffersize,
                                      bool ordered) {
     using namespace detail;
     using View = std::views::all_t<Range>;
     using Function = std::decay_t<F>;
-    using R = item_result_t<false, false, Function, range_item_t<View>>;
+    using R = item_result_t<Star, false, Function, range_item_t<View>>;
     if constexpr (sends) { check_crossing<Function, R, range_item_t<View>>(); }
     if (chunksize < 1) {
         throw ValueError(detail::text_of("chunksize is {}, and must be 1 or more", {chunksize}));
@@ -431,8 +490,9 @@ auto BasicPool<Engine, P>::make_imap(F&& f, Range&& range, int chunksize, int bu
                                 : 2 * plan.chunk_length *
                                       static_cast<std::size_t>(core().engine()->processes());
     plan.chunk_length = std::min(plan.chunk_length, plan.ahead);
-    auto job = std::make_shared<ImapJob<P, false, Function, View>>(core_, plan, std::forward<F>(f),
-                                                                   std::forward<Range>(range));
+    auto job = std::make_shared<ImapJob<P, Star, Function, View>>(core_, plan, std::forward<F>(f),
+                                                                  std::forward<Range>(range));
+    job->seed = core().next_seed();
     job->begin();
     return ImapResult<R, Outcomes>(std::move(job));
 }
@@ -440,6 +500,7 @@ auto BasicPool<Engine, P>::make_imap(F&& f, Range&& range, int chunksize, int bu
 template <class Engine, detail::Passing P>
 template <class Job>
 void BasicPool<Engine, P>::submit(const std::shared_ptr<Job>& job) {
+    job->seed = core().next_seed();
     if (job->chunk_count() == 0) {
         job->finish_empty();
     } else {
@@ -450,9 +511,10 @@ void BasicPool<Engine, P>::submit(const std::shared_ptr<Job>& job) {
 
 template <class Engine, detail::Passing P>
 template <class Job>
-auto BasicPool<Engine, P>::now(std::shared_ptr<Job> job) {
+auto BasicPool<Engine, P>::now(std::shared_ptr<Job> job, bool with_bar) {
     job->set_observed();
     submit(job);
+    if (with_bar) { detail::draw_progress(*job); }
     if constexpr (sends) {
         job->wait(detail::Deadline(forever));
     } else {

@@ -5,6 +5,7 @@
 /// From a range to items that can be addressed, and how many of them are handed over at a time.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/pool/task_scope.hpp>
 #include <multiprocessing/serialize/codec.hpp>
 
 #include <concepts>
@@ -13,6 +14,7 @@
 #include <iterator>
 #include <memory>
 #include <ranges>
+#include <stop_token>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -137,13 +139,49 @@ inline constexpr bool takes_parts<F, Item, std::index_sequence<Index...>> =
 template <class T>
 using part_indices = std::make_index_sequence<std::tuple_size_v<std::remove_cvref_t<T>>>;
 
+/// Returns what tells the running task to stop.
+inline std::stop_token task_stop_token() {
+    TaskScope* const scope = TaskScope::current();
+    return scope != nullptr ? scope->stop_token() : std::stop_token();
+}
+
+/// `f`, with the running task's `std::stop_token` behind the other arguments.
+template <class F>
+struct WithStopToken {
+    F& function;
+
+    template <class... Args>
+    requires std::is_invocable_v<F&, Args..., std::stop_token>
+    decltype(auto) operator()(Args&&... args) const {
+        return std::invoke(function, std::forward<Args>(args)..., task_stop_token());
+    }
+};
+
+template <bool Star, class F, class Item>
+consteval bool takes_item() {
+    if constexpr (Star) {
+        return takes_parts<F, Item&&, part_indices<Item>> ||
+               takes_parts<F, Item&, part_indices<Item>>;
+    } else {
+        return std::is_invocable_v<F&, Item&&> || std::is_invocable_v<F&, Item&>;
+    }
+}
+/// `F` cannot be called with an item alone, but with a `std::stop_token` besides.
+template <bool Star, class F, class T>
+inline constexpr bool takes_item_and_token =
+    !takes_item<Star, F, std::remove_const_t<T>>() &&
+    takes_item<Star, const WithStopToken<F>, std::remove_const_t<T>>();
+
 /// Calls `f` with `item`, or with its parts (`Star`): handed over as rvalues if `f` takes them so,
 /// since nobody needs the item afterwards; as lvalues when it is `Borrowed` or `f` has a parameter
 /// `T&`.
 template <bool Star, bool Borrowed, class F, class T>
 decltype(auto) call_with_item(F& f, T& item) {
     using Item = std::remove_const_t<T>;
-    if constexpr (Star) {
+    if constexpr (takes_item_and_token<Star, F, T>) {
+        const WithStopToken<F> with_token{f};
+        return call_with_item<Star, Borrowed>(with_token, item);
+    } else if constexpr (Star) {
         const auto call = [&f]<class I, std::size_t... Index>(
                               I&& parts, std::index_sequence<Index...>) -> decltype(auto) {
             return std::invoke(f, std::get<Index>(std::forward<I>(parts))...);

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -34,10 +35,14 @@ class LazyJob : public JobBase {
 template <class Lazy = void>
 class PoolCore {
   public:
-    explicit PoolCore(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+    explicit PoolCore(std::shared_ptr<Engine> engine, std::uint64_t seed = 0)
+        : engine_(std::move(engine)), seed_(seed) {}
 
     const Owner& owner() const noexcept { return owner_; }
     const std::shared_ptr<Engine>& engine() const noexcept { return engine_; }
+
+    /// Returns the next job's; see `task_seed`.
+    std::uint64_t next_seed() noexcept { return seed_.fetch_add(1, std::memory_order_relaxed); }
 
     /// Refuses new jobs unless the pool is running and this process's.
     void check_running() const {
@@ -66,6 +71,7 @@ class PoolCore {
     const std::shared_ptr<Engine> engine_;
     mutable std::mutex mutex_;
     std::atomic<State> state_{State::running};  // changed under `mutex_`
+    std::atomic<std::uint64_t> seed_;
     // Under `mutex_`: jobs with input left. The engine is closed when there are none.
     std::vector<Unfinished> lazy_;
 };

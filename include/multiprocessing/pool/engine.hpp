@@ -19,7 +19,9 @@
 /// time.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/pool/limits.hpp>
 #include <multiprocessing/pool/options.hpp>
+#include <multiprocessing/pool/task_scope.hpp>
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/timeout.hpp>
 
@@ -28,23 +30,11 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace multiprocessing::detail {
-
-/// What an engine gives to the code that it runs.
-class TaskScope {
-  public:
-    /// Notes in `item` which item runs: memory that outlives the worker, and that only it writes.
-    explicit TaskScope(std::atomic<std::uint64_t>& item) noexcept : item_(&item) {}
-
-    /// Says that item `item` of the chunk begins; the first is 0.
-    void at_item(std::size_t item) noexcept { item_->store(item, std::memory_order_release); }
-
-  private:
-    std::atomic<std::uint64_t>* item_;
-};
 
 /// Runs one chunk: reads the callable and the arguments, writes what came of them.
 ///
@@ -79,6 +69,21 @@ class Job : public std::enable_shared_from_this<Job> {
     Job& operator=(const Job&) = delete;
     virtual ~Job() = default;
 
+    /// What each of its items may use, and how often a chunk is run again whose worker died; set
+    /// before it is submitted.
+    TaskLimits limits;
+    int retries = 0;
+    /// What errors call it; "" for no name.
+    std::string name;
+    /// What a trace calls it: the name, else the function's; where there is a trace.
+    std::string trace_name;
+    /// What `task_seed()` of its items begins with.
+    std::uint64_t seed = 0;
+    /// Its function takes a `std::stop_token`, and has a moment to follow it when it is cancelled.
+    bool takes_stop_token = false;
+
+    /// Returns what its function is called, as far as that is known.
+    virtual std::string function_name() const { return "task"; }
     /// Returns how many items the chunk has; at least 1.
     virtual std::size_t chunk_size(std::size_t chunk) const = 0;
     /// Returns the index in its range of the chunk's first item; for `WorkerDiedError::task_index`.
@@ -117,8 +122,8 @@ class Engine {
     Engine() = default;
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
-    /// Is called after `terminate` and `join`, and by any thread: a result's handle may be the last
-    /// to go.
+    /// Is called after `terminate` and `join`, or after `close` and `linger`, and by any thread: a
+    /// result's handle may be the last to go.
     virtual ~Engine() = default;
 
     /// Takes chunks [first, first + count) of the job, behind what is there already. A job may come
@@ -127,9 +132,17 @@ class Engine {
     ///     cannot go on; then none of the chunks was taken.
     virtual void submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count) = 0;
 
-    /// Takes back the chunks of the job that have not begun, with `failed(chunk, 0,
-    /// CancelledError)`. \returns how many.
-    virtual std::size_t cancel(Job& job) = 0;
+    /// What `cancel` takes back.
+    enum class Reach {
+        waiting,      ///< what has not begun
+        running_too,  ///< and what runs, where that can be ended
+    };
+    /// Takes back chunks of the job, with `failed(chunk, 0, CancelledError)`. \returns how many.
+    virtual std::size_t cancel(Job& job, Reach reach) = 0;
+    /// Takes back everything that has not begun. \returns how many chunks.
+    virtual std::size_t cancel_waiting() = 0;
+    /// Tells whether a chunk of the job runs.
+    virtual bool is_running(const Job& job) const = 0;
 
     /// Waits until `there` is true or the deadline is over; returns what it then is. `there` is
     /// cheap, takes no lock, and may be asked by several threads, but only while this call lasts.
@@ -146,6 +159,20 @@ class Engine {
     /// Waits for the end of the workers; `close` or `terminate` has been called. All results have
     /// been delivered and all callbacks have run when it returns. May be called again.
     virtual void join() = 0;
+
+    /// Returns what the running task of the job says of how far it has come; nothing if it says
+    /// nothing.
+    virtual std::optional<Progress> reported(const Job& /*job*/) const { return std::nullopt; }
+    /// Returns how much has been done of the chunks that run, in items.
+    virtual double under_way(const Job& /*job*/) const { return 0; }
+
+    /// Has the end of the program wait for what was accepted, instead of ending the workers.
+    virtual void linger() {}
+    /// Ends the workers, with SIGKILL if `at_once`; what has no result fails with
+    /// BrokenProcessPool.
+    virtual void break_off(bool /*at_once*/) { terminate(); }
+    /// Tells whether the calling thread is one that `wait` must put to work.
+    virtual bool is_own_thread() const { return false; }
 
     /// Returns how many workers it is meant to have.
     virtual int processes() const noexcept = 0;

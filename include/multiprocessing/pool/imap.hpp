@@ -28,6 +28,7 @@
 #include <mutex>
 #include <optional>
 #include <ranges>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -134,6 +135,7 @@ class ImapJob final : public ImapState<item_result_t<Star, false, F, range_item_
             Range&& range)
         : Base(std::move(core), P, plan), function_(std::forward<Function>(function)) {
         input_.emplace(std::views::all(std::forward<Range>(range)));
+        this->takes_stop_token = takes_item_and_token<Star, F, Item>;
     }
 
     RunFunction code() const override {
@@ -151,6 +153,8 @@ class ImapJob final : public ImapState<item_result_t<Star, false, F, range_item_
         }
     }
 
+    std::string function_name() const override { return name_of(function_); }
+
     void completed(std::size_t chunk, Reader& results) noexcept override {
         if constexpr (P == Passing::bytes) {
             try {
@@ -164,7 +168,7 @@ class ImapJob final : public ImapState<item_result_t<Star, false, F, range_item_
             try {
                 ItemList<Item> items = items_of(chunk);
                 auto results =
-                    run_items<Star, false, R, true>(function_, items.data(), items.size(), nullptr);
+                    run_items<Star, false, R, true>(function_, items.data(), items.size());
                 items.clear();
                 this->settle(chunk, std::move(results));
             } catch (...) { this->failed(chunk, 0, task_error_here()); }
@@ -433,7 +437,7 @@ template <class R>
 void ImapState<R>::abandon() noexcept {
     if (!this->owner().is_here()) { return; }
     abandoned_ = true;
-    core_->engine()->cancel(*this);
+    core_->engine()->cancel(*this, Engine::Reach::waiting);
     {
         const std::scoped_lock input(input_mutex_);
         input_ended_ = true;

@@ -69,15 +69,15 @@ class JobBase : public Job {
     virtual void release_arguments() noexcept = 0;
 
     const Owner& owner() const noexcept { return owner_; }
-
-  protected:
-    JobBase(std::shared_ptr<Engine> engine, Passing passing)
-        : engine_(std::move(engine)), passing_(passing) {}
-
+    /// Returns what runs it; null once nothing can be expected of it.
     std::shared_ptr<Engine> engine() const {
         const std::scoped_lock lock(mutex_);
         return engine_;
     }
+
+  protected:
+    JobBase(std::shared_ptr<Engine> engine, Passing passing)
+        : engine_(std::move(engine)), passing_(passing) {}
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;  // with `mutex_`
@@ -120,11 +120,18 @@ class ResultJob : public JobBase {
     /// Calls `callback` before waiters see the result; at once, in the calling thread, when they
     /// do.
     void add_callback(std::unique_ptr<Callback> callback);
+    /// Takes it back, if it has not been called yet and is not just being called.
+    void remove_callback(const Callback* callback) noexcept;
 
-    bool cancel();
+    bool cancel(Engine::Reach reach = Engine::Reach::running_too);
     bool cancelled() const;
+    /// Tells whether some of it runs at the moment.
+    bool running() const;
     Progress progress() const;
-    void set_name(std::string name) { name_ = std::move(name); }
+    /// Returns how many items have failed, as far as it is known.
+    std::size_t failures() const noexcept { return items_failed_.load(std::memory_order_relaxed); }
+    /// Returns how much has been done of what is not counted as done yet, in items.
+    double under_way() const;
 
     /// Tells whether the caller is where the result may be read already: after the end or in a
     /// callback.
@@ -161,6 +168,10 @@ class ResultJob : public JobBase {
     /// The chunk whose settling was claimed has an error (or none): the first one becomes the
     /// job's.
     void settle(std::size_t chunk, std::exception_ptr error) noexcept;
+    /// Counts items that have an error of their own.
+    void note_failures(std::size_t count) noexcept {
+        items_failed_.fetch_add(count, std::memory_order_relaxed);
+    }
 
     /// Puts the result together from those of the chunks; by whoever settled the last one.
     virtual void assemble() = 0;
@@ -180,6 +191,7 @@ class ResultJob : public JobBase {
     std::vector<std::uint8_t> settled_;  // under `mutex_`: 1 once somebody settles the chunk
     std::size_t remaining_;              // under `mutex_`: chunks whose settling has not ended
     std::atomic<std::size_t> items_done_{0};
+    std::atomic<std::size_t> items_failed_{0};
     std::size_t running_here_ = 0;     // under `mutex_`: between `begin_here` and `end_here`
     bool releasing_ = false;           // under `mutex_`: somebody releases the arguments
     std::atomic<bool> unused_{false};  // set under `mutex_`: the arguments are released
@@ -190,7 +202,6 @@ class ResultJob : public JobBase {
         settler_{};                  // who puts the result together and calls the callbacks
     std::atomic<bool> done_{false};  // set under `mutex_`
     std::atomic<bool> observed_{false};
-    std::string name_;  // set before it is submitted
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -238,7 +249,7 @@ void ResultJob<Lazy>::report_unobserved() const noexcept {
         }
         os::write_to_stderr(
             text_of("multiprocessing: a task{}{} failed and nobody asked for its result: {}\n",
-                    {name_.empty() ? "" : " ", name_, text}));
+                    {name.empty() ? "" : " ", name, text}));
     } catch (const std::exception&) {
         // No memory for the text; there is nobody to tell of it.
     }
@@ -257,11 +268,31 @@ void ResultJob<Lazy>::wait_until_unused() {
 }
 
 template <class Lazy>
-bool ResultJob<Lazy>::cancel() {
+bool ResultJob<Lazy>::running() const {
     if (done()) { return false; }
     owner_.check("result");
     const std::shared_ptr<Engine> engine = this->engine();
-    return engine && engine->cancel(*this) != 0;
+    return engine && engine->is_running(*this);
+}
+
+template <class Lazy>
+void ResultJob<Lazy>::remove_callback(const Callback* callback) noexcept {
+    std::unique_ptr<Callback> removed;  // destroyed without the mutex
+    const std::scoped_lock lock(mutex_);
+    for (auto each = callbacks_.begin(); each != callbacks_.end(); ++each) {
+        if (each->get() != callback) { continue; }
+        removed = std::move(*each);
+        callbacks_.erase(each);
+        return;
+    }
+}
+
+template <class Lazy>
+bool ResultJob<Lazy>::cancel(Engine::Reach reach) {
+    if (done()) { return false; }
+    owner_.check("result");
+    const std::shared_ptr<Engine> engine = this->engine();
+    return engine && engine->cancel(*this, reach) != 0;
 }
 
 template <class Lazy>
@@ -276,7 +307,19 @@ bool ResultJob<Lazy>::cancelled() const {
 
 template <class Lazy>
 Progress ResultJob<Lazy>::progress() const {
-    return {items_done_.load(std::memory_order_relaxed), item_count_};
+    const std::size_t done = items_done_.load(std::memory_order_relaxed);
+    // Of a single task it is what the task says.
+    if (item_count_ == 1 && done == 0 && owner_.is_here()) {
+        const std::shared_ptr<Engine> engine = this->engine();
+        if (const auto said = engine ? engine->reported(*this) : std::nullopt) { return *said; }
+    }
+    return {done, item_count_};
+}
+
+template <class Lazy>
+double ResultJob<Lazy>::under_way() const {
+    const std::shared_ptr<Engine> engine = this->engine();
+    return engine ? engine->under_way(*this) : 0;
 }
 
 template <class Lazy>
@@ -316,6 +359,7 @@ bool ResultJob<Lazy>::claim(std::size_t chunk) noexcept {
 
 template <class Lazy>
 void ResultJob<Lazy>::settle(std::size_t chunk, std::exception_ptr error) noexcept {
+    if (error) { note_failures(chunk_size(chunk)); }
     items_done_.fetch_add(chunk_size(chunk), std::memory_order_relaxed);
     {
         const std::scoped_lock lock(mutex_);

@@ -8,7 +8,10 @@
 /// nursery to the parent. Before a worker's get is committed it notes in its slot which task it
 /// takes; so what a dead worker had in hand is always known, and nothing else is lost with it.
 
+#include <multiprocessing/os/backtrace.hpp>
+#include <multiprocessing/os/futex.hpp>
 #include <multiprocessing/pool/engine.hpp>
+#include <multiprocessing/pool/limits.hpp>
 #include <multiprocessing/shm/family.hpp>
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/shm/slab.hpp>
@@ -24,6 +27,45 @@
 
 namespace multiprocessing::detail {
 
+/// Whether a worker's task runs, and who may still decide what becomes of it: the worker, which
+/// ends it, or the parent, which has the worker killed. Whoever changes the word first has it.
+/// \safety the worker and the parent's threads.
+class TaskRun {
+  public:
+    /// By the worker: the task begins; false when it has been given up already.
+    bool begin(std::uint64_t sequence) noexcept { return advance(sequence, running); }
+    /// By the worker: it has ended; false when it was given up meanwhile.
+    bool finish(std::uint64_t sequence) noexcept { return advance(sequence, finished); }
+    /// By the parent: nothing that the task still does counts; false when it has ended.
+    bool give_up(std::uint64_t sequence) noexcept {
+        for (std::uint64_t seen = word_.load();;) {
+            if (seen >= word(sequence, finished)) { return false; }
+            if (word_.compare_exchange_weak(seen, word(sequence, given_up))) { return true; }
+        }
+    }
+    bool is_running() const noexcept { return (word_.load() & 3) == running; }
+    /// Tells whether the task, or a later one, has come to its end.
+    bool has_finished(std::uint64_t sequence) const noexcept {
+        return word_.load() >= word(sequence, finished);
+    }
+    /// By the parent, when there is nobody who runs anything.
+    void clear() noexcept { word_.store(0); }
+
+  private:
+    enum State : std::uint64_t { running = 1, finished = 2, given_up = 3 };
+    static constexpr std::uint64_t word(std::uint64_t sequence, State state) {
+        return (sequence + 1) << 2 | state;
+    }
+    bool advance(std::uint64_t sequence, State state) noexcept {
+        std::uint64_t seen = word_.load(std::memory_order_relaxed);
+        // What stands there is of an earlier task, or our own `running`, or we are given up.
+        return seen < word(sequence, state) &&
+               word_.compare_exchange_strong(seen, word(sequence, state));
+    }
+
+    std::atomic<std::uint64_t> word_{0};  // 1 + sequence << 2 | state
+};
+
 /// One worker's notes. A replacement gets its predecessor's slot once that one's fate is settled.
 struct alignas(64) WorkerSlot {
     // 1 + sequence of the task that it took last, 0 = none yet. By the worker, under the consumers'
@@ -32,19 +74,39 @@ struct alignas(64) WorkerSlot {
     std::atomic<std::uint64_t> item;  // which item of that task runs; by the worker
     std::atomic<std::uint64_t> done;  // tasks whose results it has put; by the worker
     std::atomic<MemberId> member;     // who it is, 0 = not there; by the worker, first thing
-    // 1 between taking a task and putting its result; by the worker.
-    std::atomic<std::uint32_t> busy;
     // Its pid, 0 = not there; by the nursery when it has forked it, by the parent after its death.
     std::atomic<pid_t> pid;
+    TaskRun run;  // of the task that it runs; by the worker and the parent
+    // When the running item is to be over, in nanoseconds of the monotonic and of the process's own
+    // clock, and how many bytes may be held meanwhile; 0 = no bound. By the worker, before it runs.
+    std::atomic<std::int64_t> run_until;
+    std::atomic<std::int64_t> cpu_until;
+    std::atomic<std::uint64_t> most_memory;
+    // How far the task says it has come; by the worker.
+    std::atomic<std::uint64_t> progress_done;
+    std::atomic<std::uint64_t> progress_total;  // 0: it says nothing
+    // The low half of 1 + sequence of the task that is to stop; by the parent. A thread of the
+    // worker's sleeps on it.
+    os::FutexWord stop;
+    // When the task began, in nanoseconds of the steady clock, 0 = no trace is written; by the
+    // worker.
+    std::atomic<std::int64_t> began;
 };
-static_assert(shared_layout<WorkerSlot> && sizeof(WorkerSlot) == 64);
+static_assert(shared_layout<WorkerSlot> && sizeof(WorkerSlot) == 128);
+
+/// Returns what stands for the task in `WorkerSlot::stop`.
+inline std::uint32_t stop_number(std::uint64_t sequence) {
+    return static_cast<std::uint32_t>(sequence + 1);
+}
 
 /// What begins every record in the ring of tasks; the arguments follow.
 struct TaskHeader {
     std::uint64_t sequence;
     RunFunction code;  // the same address in parent and worker, which are forks of one image
+    std::uint64_t seed;
+    std::uint64_t first_item;  // index in the range of the chunk's first
     std::uint32_t taken_back;  // 1: cancelled while it was in the ring
-    std::uint32_t unused;
+    std::uint32_t is_limited;  // 1: its `TaskLimits` stand between this and the arguments
 };
 
 enum class NewsKind : std::uint32_t {
@@ -60,12 +122,19 @@ struct NewsHeader {
     NewsKind kind;
     std::uint32_t worker;
     std::uint64_t sequence;
+    std::int64_t began = 0;  // of the task, where a trace is written
+    std::int64_t ended = 0;
 };
 
+/// How a worker ended; the last bytes that it wrote to standard error follow.
 struct DeathNotice {
-    pid_t pid;
-    int exitcode;
-    std::uint32_t core_dumped;
+    pid_t pid = 0;  // 0: there was no process to be had
+    int exitcode = 0;
+    std::uint32_t core_dumped = 0;
+    std::uint32_t held_too_much = 0;  // 1: killed for its memory
+    std::uint32_t oom_killed = 0;
+    std::int64_t cpu_time = 0;      // nanoseconds
+    std::uint64_t peak_memory = 0;  // bytes
 };
 
 /// The shared state of one pool.
@@ -75,11 +144,14 @@ class JobTable {
   public:
     explicit JobTable(std::size_t workers)
         : workers_(workers),
-          slots_(make_slots(workers)),
+          slots_(make_array<WorkerSlot>(workers)),
+          faults_(make_array<os::FaultNote>(workers)),
           tasks({.name = "tasks"}),
           news({.name = "results"}) {}
 
     WorkerSlot& slot(std::size_t worker) const { return slots_.get()[worker]; }
+    /// Where a worker notes the fault that ends it.
+    os::FaultNote& fault(std::size_t worker) const { return faults_.get()[worker]; }
     std::size_t workers() const noexcept { return workers_; }
 
     /// Puts news for the parent: header and body.
@@ -96,15 +168,17 @@ class JobTable {
     }
 
   private:
-    static std::shared_ptr<WorkerSlot> make_slots(std::size_t count) {
-        std::shared_ptr<std::byte> memory = Slab<Lazy>::allocate(count * sizeof(WorkerSlot));
-        auto* const slots = reinterpret_cast<WorkerSlot*>(memory.get());
-        for (std::size_t i = 0; i < count; ++i) { ::new (slots + i) WorkerSlot{}; }
-        return {std::move(memory), slots};
+    template <class T>
+    static std::shared_ptr<T> make_array(std::size_t count) {
+        std::shared_ptr<std::byte> memory = Slab<Lazy>::allocate(count * sizeof(T));
+        auto* const array = reinterpret_cast<T*>(memory.get());
+        for (std::size_t i = 0; i < count; ++i) { ::new (array + i) T{}; }
+        return {std::move(memory), array};
     }
 
     std::size_t workers_;
     std::shared_ptr<WorkerSlot> slots_;
+    std::shared_ptr<os::FaultNote> faults_;
 
   public:
     Ring tasks;  ///< parent to workers, first in first out

@@ -12,6 +12,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -63,7 +64,9 @@ class MapJob final
         : ResultState<Whole>(std::move(engine), K.passing, count, chunk_length),
           function_(std::forward<G>(function)),
           items_(items),
-          results_(this->chunk_count()) {}
+          results_(this->chunk_count()) {
+        this->takes_stop_token = takes_item_and_token<K.star, F, map_item_t<K, T>>;
+    }
 
     /// Over items of its own.
     template <class G>
@@ -73,7 +76,9 @@ class MapJob final
           function_(std::forward<G>(function)),
           own_items_(std::move(items)),
           items_(own_items_.data()),
-          results_(this->chunk_count()) {}
+          results_(this->chunk_count()) {
+        this->takes_stop_token = takes_item_and_token<K.star, F, map_item_t<K, T>>;
+    }
 
     RunFunction code() const override {
         if constexpr (K.passing == Passing::bytes) {
@@ -101,6 +106,7 @@ class MapJob final
             std::exception_ptr error;
             try {
                 results_[chunk] = load_results<R, K.outcomes>(results, this->chunk_size(chunk));
+                count_failures(chunk);
             } catch (...) { error = absorb(chunk, std::current_exception()); }
             this->settle(chunk, error);
         }
@@ -112,7 +118,7 @@ class MapJob final
             std::exception_ptr error;
             Results results;
             try {
-                results = run(chunk, nullptr);
+                results = run(chunk);
             } catch (...) { error = task_error_here(); }
             this->end_here();
             if (!this->claim(chunk)) { return; }
@@ -120,28 +126,38 @@ class MapJob final
                 error = absorb(chunk, error);
             } else {
                 results_[chunk] = std::move(results);
+                count_failures(chunk);
             }
             this->settle(chunk, error);
         }
     }
 
+    std::string function_name() const override {
+        return function_ ? name_of(*function_) : std::string("task");
+    }
     void release_arguments() noexcept override {
         if constexpr (!by_address) { function_.reset(); }
         own_items_.clear();
     }
 
   private:
-    Results run(std::size_t chunk, TaskScope* scope) {
+    Results run(std::size_t chunk) {
         return run_items<K.star, K.borrowed, R, K.outcomes>(
-            *function_, items_ + this->first_item(chunk), this->chunk_size(chunk), scope);
+            *function_, items_ + this->first_item(chunk), this->chunk_size(chunk));
     }
 
     // In a worker: what the address means there is this job as it was when the worker was forked.
-    static void run_by_address(Reader& arguments, Writer& out, TaskScope& scope) {
+    static void run_by_address(Reader& arguments, Writer& out, TaskScope&) {
         auto* const job = arguments.raw<MapJob*>();
         const auto chunk = arguments.raw<std::size_t>();
-        auto results = job->run(chunk, &scope);
+        auto results = job->run(chunk);
         save_results<R, K.outcomes>(out, results);
+    }
+
+    void count_failures(std::size_t chunk) noexcept {
+        if constexpr (K.outcomes) {
+            for (const auto& each : results_[chunk]) { this->note_failures(each ? 0 : 1); }
+        }
     }
 
     std::exception_ptr absorb(std::size_t chunk, std::exception_ptr error) noexcept override {
@@ -152,6 +168,7 @@ class MapJob final
                 for (std::size_t i = this->chunk_size(chunk); i > 0; --i) {
                     results.emplace_back(error);
                 }
+                this->note_failures(this->chunk_size(chunk));
                 return nullptr;
             } catch (...) { return std::current_exception(); }
         } else {

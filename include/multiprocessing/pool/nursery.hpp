@@ -9,14 +9,19 @@
 /// is their parent to the kernel and therefore knows how each of them ends.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/cpu.hpp>
 #include <multiprocessing/os/kill_point.hpp>
+#include <multiprocessing/os/oom.hpp>
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/pool/job_table.hpp>
 #include <multiprocessing/pool/options.hpp>
+#include <multiprocessing/pool/stderr_taps.hpp>
+#include <multiprocessing/pool/thread_share.hpp>
 #include <multiprocessing/pool/worker.hpp>
+#include <multiprocessing/process/current.hpp>
 #include <multiprocessing/process/fork_child.hpp>
 
 #include <poll.h>
@@ -27,6 +32,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,11 +46,14 @@ struct NurseryCommand {
     enum class What : std::uint32_t {
         start_all,
         start,
-        finish,  // end when the last worker has ended of its own accord
-        quit,    // end the workers and yourself
+        kill,          // the worker, if it is the one with that pid
+        watch_memory,  // of workers whose slots have a bound
+        finish,        // end when the last worker has ended of its own accord
+        quit,          // end the workers and yourself
     };
     What what;
     std::uint32_t worker = 0;
+    pid_t pid = 0;
 };
 struct NurseryAnswer {
     int error;  // errno of the fork that failed, 0 = all are there
@@ -113,11 +122,16 @@ class Nursery {
           line_(std::move(line)),
           options_(options),
           owner_(std::move(pool_owner)),
-          workers_(table.workers()) {}
+          workers_(table.workers()),
+          greedy_(table.workers()),
+          watches_memory_(options.max_memory != 0) {}
 
     /// Serves until it is told to quit or the parent is gone.
     void run() {
         os::take_signals_of_a_worker();
+        if (options_.limit_threads) {
+            limit_numeric_threads(process_cpu_count() / static_cast<int>(workers_.size()));
+        }
         std::vector<pollfd> watched;
         for (;;) {
             watched.assign(1, {.fd = line_.fd(), .events = POLLIN, .revents = 0});
@@ -126,7 +140,11 @@ class Nursery {
                     watched.push_back({.fd = worker->sentinel(), .events = POLLIN, .revents = 0});
                 }
             }
-            os::poll(watched, Deadline(forever));
+            taps_.watch(watched);
+            constexpr auto look = std::chrono::milliseconds(10);
+            const Deadline wake = watches_memory_ ? Deadline(look) : Deadline(forever);
+            if (os::poll(watched, wake) == 0 || wake.has_passed()) { end_the_greedy(); }
+            taps_.pass_on();
             report_deaths();
             if (watched.front().revents != 0 && !obey()) { break; }
             if (finishing_ && std::all_of(workers_.begin(), workers_.end(),
@@ -146,10 +164,19 @@ class Nursery {
             finishing_ = true;
             return true;
         }
+        if (command.what == NurseryCommand::What::kill) {
+            const auto& worker = workers_[command.worker];
+            if (worker != nullptr && worker->pid() == command.pid) { worker->signal(SIGKILL); }
+            return true;
+        }
+        if (command.what == NurseryCommand::What::watch_memory) {
+            watches_memory_ = true;
+            return true;
+        }
         if (command.what == NurseryCommand::What::start) {
             // Reported like a worker that ended at once: the parent decides whether to try again.
             if (const int error = start(command.worker); error != 0) {
-                tell_death(command.worker, {.pid = 0, .exitcode = 1, .core_dumped = 0});
+                tell_death(command.worker, {.pid = 0, .exitcode = 1});
             }
             return true;
         }
@@ -172,10 +199,13 @@ class Nursery {
                            .authkey = LocalProcess::instance().authkey(),
                            .parent = owner_};
         try {
-            workers_[index] = fork_child(std::move(child), [this, index] {
+            os::UniqueFd error = taps_.open(index);
+            workers_[index] = fork_child(std::move(child), [this, index, &error] {
                 exit_codes_.undo();
+                taps_.attach(std::move(error));
                 line_.close();
                 workers_.clear();
+                if (options_.pin_cpus) { os::pin_to_cpu(static_cast<int>(index)); }
                 Worker<Lazy>(table_, index, options_).run();
             });
             MULTIPROCESSING_KILL_POINT("nursery.start.forked");
@@ -191,15 +221,43 @@ class Nursery {
             const std::shared_ptr<ForkedChild<Lazy>> dead = std::exchange(workers_[i], nullptr);
             const auto status = dead->status();
             MULTIPROCESSING_KILL_POINT("nursery.deaths.learned");
-            tell_death(i, {.pid = dead->pid(),
-                           .exitcode = status ? status->exitcode : 0,
-                           .core_dumped = status && status->core_dumped ? 1U : 0U});
+            DeathNotice notice{.pid = dead->pid()};
+            notice.held_too_much = std::exchange(greedy_[i], 0) != 0 ? 1 : 0;
+            if (status && status->exitcode == -SIGKILL && notice.held_too_much == 0) {
+                notice.oom_killed = oom_count_.now() > oom_before_ ? 1 : 0;
+                oom_before_ = oom_count_.now();
+            }
+            if (status) {
+                notice.exitcode = status->exitcode;
+                notice.core_dumped = status->core_dumped ? 1 : 0;
+                notice.cpu_time = status->cpu_time.count();
+                notice.peak_memory = status->peak_memory;
+            }
+            tell_death(i, notice);
             MULTIPROCESSING_KILL_POINT("nursery.deaths.told");
         }
     }
 
+    // Nobody else looks at the memory of a worker that is in the middle of a task.
+    void end_the_greedy() {
+        for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+            if (workers_[i] == nullptr || greedy_[i] != 0) { continue; }
+            std::uint64_t most = table_.slot(i).most_memory.load();
+            if (most == 0 || (options_.max_memory != 0 && options_.max_memory < most)) {
+                most = options_.max_memory;
+            }
+            if (most == 0 || os::resident_bytes(workers_[i]->pid()) <= most) { continue; }
+            greedy_[i] = 1;
+            workers_[i]->signal(SIGKILL);
+        }
+    }
+
     void tell_death(std::uint32_t worker, const DeathNotice& notice) {
-        table_.tell({NewsKind::died, worker, 0}, std::as_bytes(std::span(&notice, 1)));
+        const std::string tail = taps_.tail_of(worker);
+        std::vector<std::byte> body(sizeof notice + tail.size());
+        std::memcpy(body.data(), &notice, sizeof notice);
+        std::memcpy(body.data() + sizeof notice, tail.data(), tail.size());
+        table_.tell({NewsKind::died, worker, 0}, body);
     }
 
     // All of them, and their descendants with them; who does not go at SIGTERM goes at SIGKILL.
@@ -224,6 +282,11 @@ class Nursery {
     const os::KeptExitCodes exit_codes_;
     std::vector<std::shared_ptr<ForkedChild<Lazy>>> workers_;  // null: none at the moment
     unsigned made_ = 0;
+    StderrTaps taps_;
+    os::OomCount oom_count_;
+    std::uint64_t oom_before_ = oom_count_.now();
+    std::vector<char> greedy_;  // that it was killed for its memory
+    bool watches_memory_;
     bool finishing_ = false;
 };
 

@@ -10,10 +10,12 @@
 /// Mirrors the keyword arguments of `multiprocessing.Pool`.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/pool/limits.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -22,6 +24,12 @@
 
 namespace multiprocessing {
 
+/// What becomes of a pool one of whose workers dies.
+enum OnWorkerDeath {
+    replace_worker,  ///< the task that it ran is lost
+    break_pool,      ///< every task is, with BrokenProcessPool, and no more is taken: Python's way
+};
+
 /// How a pool is made.
 struct PoolOptions {
     int processes = 0;                       ///< how many workers; 0: `process_cpu_count()`
@@ -29,13 +37,20 @@ struct PoolOptions {
     int maxtasksperchild = 0;      ///< a worker is replaced after so many chunks; 0: never
     std::string name = {};         ///< what its workers are called; "" for a name of ours
     std::uint64_t max_memory = 0;  ///< bytes that a worker may hold; 0: no bound
+    bool inline_ = false;          ///< no workers: the caller runs each task, to debug it
+    bool pin_cpus = false;      ///< each worker stays on a processor of its own, as far as they go
+    bool limit_threads = true;  ///< numerical libraries in a worker get its share of processors
+    std::uint64_t seed = 0;     ///< what `task_seed()` is made from
+    OnWorkerDeath on_worker_death = replace_worker;
 };
 
 /// How one task is run.
 struct TaskOptions {
-    Timeout timeout = forever;  ///< how long it may run
-    int retries = 0;            ///< how often it is run again when its worker died
-    std::string name = {};      ///< what reports of its failure call it
+    Timeout timeout = forever;     ///< how long it may run: its worker is killed, and replaced
+    int retries = 0;               ///< how often it is run again when its worker died
+    std::string name = {};         ///< what reports of its failure call it
+    std::uint64_t max_memory = 0;  ///< bytes that its worker may hold meanwhile; 0: no bound
+    Timeout cpu_time = forever;    ///< how much of the processors it may use
 };
 
 /// How the items of one `map` are run.
@@ -43,7 +58,9 @@ struct MapOptions {
     bool progress = false;      ///< a bar on stderr
     int chunksize = 0;          ///< items handed over at a time; 0: a quarter of a worker's share
     Timeout timeout = forever;  ///< how long each item may run
-    int retries = 0;            ///< how often an item is run again when its worker died
+    int retries = 0;            ///< how often a chunk is run again when its worker died
+    std::uint64_t max_memory = 0;  ///< bytes that a worker may hold meanwhile; 0: no bound
+    Timeout cpu_time = forever;    ///< how much of the processors each item may use
 };
 
 /// How far a job has come, in items.
@@ -65,8 +82,10 @@ struct WorkerInfo {
 
 namespace detail {
 
-[[noreturn]] inline void refuse_option(std::string_view option) {
-    throw ProcessError(text_of("`{}` is not supported yet", {option}));
+[[noreturn]] inline void refuse_to_end_a_thread() {
+    throw ValueError(
+        "a thread cannot be ended in the middle: bounds are for the tasks of a `Pool`, not of a "
+        "`ThreadPool`");
 }
 
 /// Throws for what is wrong or what this version cannot do.
@@ -78,22 +97,22 @@ inline void check_options(const PoolOptions& options) {
     if (options.maxtasksperchild < 0) {
         throw ValueError(text_of("maxtasksperchild is {}", {options.maxtasksperchild}));
     }
-    if (options.max_memory != 0) { refuse_option("max_memory"); }
 }
 
-inline void check_limits(Timeout timeout, int retries) {
-    if (retries < 0) { throw ValueError(text_of("retries is {}", {retries})); }
-    if (!timeout.is_infinite()) { refuse_option("timeout"); }
-    if (retries != 0) { refuse_option("retries"); }
-}
-
-inline void check_options(const TaskOptions& options) {
-    check_limits(options.timeout, options.retries);
-}
-
-inline void check_options(const MapOptions& options) {
-    check_limits(options.timeout, options.retries);
-    if (options.progress) { refuse_option("progress"); }
+/// Returns the bounds that `options` set; \throws ValueError for one that no task can keep.
+template <class Options>
+TaskLimits limits_of(const Options& options) {
+    const auto bound = [](Timeout timeout, std::string_view what) {
+        if (timeout.is_infinite()) { return std::chrono::nanoseconds(0); }
+        if (timeout.is_zero()) {
+            throw ValueError(text_of("a {} that is over before the task begins", {what}));
+        }
+        return timeout.duration();
+    };
+    if (options.retries < 0) { throw ValueError(text_of("retries is {}", {options.retries})); }
+    return {.run_time = bound(options.timeout, "timeout"),
+            .cpu_time = bound(options.cpu_time, "cpu_time"),
+            .memory = options.max_memory};
 }
 
 }  // namespace detail

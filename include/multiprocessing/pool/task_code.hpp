@@ -6,12 +6,14 @@
 /// that run on them there.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/backtrace.hpp>
 #include <multiprocessing/pool/chunks.hpp>
 #include <multiprocessing/pool/engine.hpp>
 #include <multiprocessing/pool/outcome.hpp>
 #include <multiprocessing/process/invoke.hpp>
 #include <multiprocessing/process/local.hpp>
 #include <multiprocessing/serialize/callable.hpp>
+#include <multiprocessing/serialize/demangle.hpp>
 #include <multiprocessing/serialize/exception.hpp>
 #include <multiprocessing/serialize/std_types.hpp>
 
@@ -22,12 +24,28 @@
 #include <exception>
 #include <functional>
 #include <optional>
+#include <stop_token>
+#include <string>
 #include <tuple>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
 namespace multiprocessing::detail {
+
+/// Returns what a callable is called: a function's name where the program has symbols, else the
+/// name of its type.
+template <class F>
+std::string name_of(const F& function) {
+    if constexpr (std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>) {
+        const auto address = reinterpret_cast<std::uintptr_t>(function);
+        const std::string place = os::Symbols<std::void_t<F>>::shared().describe(address);
+        return demangle(place.substr(0, place.find('+')).c_str());
+    } else {
+        return demangle(typeid(F).name());
+    }
+}
 
 /// A place for a result, `void` included.
 template <class R>
@@ -155,9 +173,10 @@ chunk_results_t<R, Outcomes> load_results(Reader& in, std::size_t count) {
     return results;
 }
 
-/// Runs items [0, count) of `items`, telling the scope which.
+/// Runs items [0, count) of `items`, telling the thread's scope which.
 template <bool Star, bool Borrowed, class R, bool Outcomes, class F, class T>
-chunk_results_t<R, Outcomes> run_items(F& function, T* items, std::size_t count, TaskScope* scope) {
+chunk_results_t<R, Outcomes> run_items(F& function, T* items, std::size_t count) {
+    TaskScope* const scope = TaskScope::current();
     chunk_results_t<R, Outcomes> results;
     if constexpr (Outcomes || !std::is_void_v<R>) { results.reserve(count); }
     for (std::size_t item = 0; item < count; ++item) {
@@ -226,11 +245,24 @@ struct ChunkCode {
 /// One call with its arguments, in bytes.
 template <class F, class... Args>
 struct CallCode {
-    static_assert(callable_with_copies<F, Args...>,
+    /// The function wants to know when nobody wants its result any more.
+    static constexpr bool takes_stop_token =
+        !callable_with_copies<F, Args...> && callable_with_copies<F, Args..., std::stop_token>;
+    static_assert(takes_stop_token || callable_with_copies<F, Args...>,
                   "multiprocessing: the function cannot be called with these arguments");
     using Arguments = std::tuple<Args...>;
-    using R =
-        std::decay_t<decltype(invoke_with_copies(std::declval<F&>(), std::declval<Arguments&>()))>;
+
+    static decltype(auto) call(F& function, Arguments& arguments) {
+        if constexpr (takes_stop_token) {
+            std::tuple<Args..., std::stop_token> all =
+                std::tuple_cat(std::move(arguments), std::tuple(task_stop_token()));
+            using Result = decltype(invoke_with_copies(function, all));
+            return static_cast<std::decay_t<Result>>(invoke_with_copies(function, all));
+        } else {
+            return invoke_with_copies(function, arguments);
+        }
+    }
+    using R = std::decay_t<decltype(call(std::declval<F&>(), std::declval<Arguments&>()))>;
 
     static void encode(Writer& out, const F& function, const Arguments& arguments) {
         save_callable(out, function);
@@ -241,9 +273,9 @@ struct CallCode {
         F function = load_callable<F>(in);
         Arguments arguments{load<Args>(in)...};
         if constexpr (std::is_void_v<R>) {
-            invoke_with_copies(function, arguments);
+            call(function, arguments);
         } else {
-            const R result = invoke_with_copies(function, arguments);
+            const R result = call(function, arguments);
             save(out, result);
         }
     }

@@ -10,6 +10,7 @@
 #include <multiprocessing/os/standard_error.hpp>
 #include <multiprocessing/pool/engine.hpp>
 #include <multiprocessing/pool/options.hpp>
+#include <multiprocessing/pool/task_scope.hpp>
 #include <multiprocessing/process/report.hpp>
 #include <multiprocessing/timeout.hpp>
 
@@ -24,8 +25,10 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
+#include <stop_token>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -45,7 +48,10 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
 
     void start();
     void submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count);
-    std::size_t cancel(Job& job);
+    /// Of every job if it is null.
+    std::size_t cancel(const Job* job, Engine::Reach reach);
+    bool is_running(const Job& job) const;
+    bool is_one_of_us() const noexcept { return current_ == this; }
     bool wait(Job& job, Predicate there, const Deadline& deadline);
     void close();
     void terminate() {
@@ -76,6 +82,17 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
     struct Running {
         Job* job;
         std::size_t chunk;
+        std::stop_source stop;
+    };
+    class Scope final : public TaskScope {
+      public:
+        Scope(std::atomic<std::uint64_t>& item, const Job& job, std::size_t chunk,
+              std::stop_token token) noexcept
+            : TaskScope(item, job.seed, job.first_item(chunk)), token_(std::move(token)) {}
+        std::stop_token stop_token() override { return token_; }
+
+      private:
+        std::stop_token token_;
     };
 
     void start_thread(std::size_t place, std::thread& predecessor);
@@ -85,7 +102,6 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
     /// Takes the next chunk, of `only` if it is not null, and runs it without the lock.
     bool run_one(std::unique_lock<std::mutex>& lock, const Job* only);
     void end(Phase phase, std::exception_ptr verdict);
-    bool is_one_of_us() const noexcept { return current_ == this; }
 
     // The crew that the calling thread is of.
     static inline thread_local const ThreadCrew* current_ = nullptr;
@@ -123,7 +139,10 @@ class ThreadEngine final : public Engine {
     void submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count) override {
         crew_->submit(job, first, count);
     }
-    std::size_t cancel(Job& job) override { return crew_->cancel(job); }
+    std::size_t cancel(Job& job, Reach reach) override { return crew_->cancel(&job, reach); }
+    std::size_t cancel_waiting() override { return crew_->cancel(nullptr, Reach::waiting); }
+    bool is_running(const Job& job) const override { return crew_->is_running(job); }
+    bool is_own_thread() const override { return crew_->is_one_of_us(); }
     bool wait(Job& job, Predicate there, const Deadline& deadline) override {
         return crew_->wait(job, there, deadline);
     }
@@ -291,9 +310,15 @@ bool ThreadCrew<Lazy>::run_one(std::unique_lock<std::mutex>& lock, const Job* on
     std::shared_ptr<Job> job = found->job;
     const std::size_t chunk = found->next++;
     if (found->next == found->end) { pending_.erase(found); }
-    running_.push_back({job.get(), chunk});
+    std::stop_source stop =
+        job->takes_stop_token ? std::stop_source() : std::stop_source(std::nostopstate);
+    running_.push_back({job.get(), chunk, stop});
     lock.unlock();
-    job->run_here(chunk);
+    {
+        std::atomic<std::uint64_t> item{0};
+        const Scope scope(item, *job, chunk, stop.get_token());
+        job->run_here(chunk);
+    }
     lock.lock();
     std::erase_if(running_, [&](const Running& each) {
         return each.job == job.get() && each.chunk == chunk;
@@ -326,20 +351,38 @@ void ThreadCrew<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first
 }
 
 template <class Lazy>
-std::size_t ThreadCrew<Lazy>::cancel(Job& job) {
+bool ThreadCrew<Lazy>::is_running(const Job& job) const {
+    const std::scoped_lock lock(mutex_);
+    return std::any_of(running_.begin(), running_.end(),
+                       [&](const Running& each) { return each.job == &job; });
+}
+
+template <class Lazy>
+std::size_t ThreadCrew<Lazy>::cancel(const Job* job, Engine::Reach reach) {
     std::vector<Pending> taken;
+    std::vector<std::stop_source> stops;
     {
         const std::scoped_lock lock(mutex_);
-        for (auto& pending : pending_) {
-            if (pending.job.get() == &job) { taken.push_back(pending); }
+        const auto is_meant = [&](const Pending& pending) {
+            return job == nullptr || pending.job.get() == job;
+        };
+        std::copy_if(pending_.begin(), pending_.end(), std::back_inserter(taken), is_meant);
+        std::erase_if(pending_, is_meant);
+        // A thread can only be asked; what it still brings finds its place taken.
+        for (const Running& each : running_) {
+            if (reach != Engine::Reach::running_too || each.job != job || !job->takes_stop_token) {
+                continue;
+            }
+            stops.push_back(each.stop);
+            taken.push_back({each.job->shared_from_this(), each.chunk, each.chunk + 1});
         }
-        std::erase_if(pending_, [&](const Pending& pending) { return pending.job.get() == &job; });
     }
+    for (std::stop_source& stop : stops) { stop.request_stop(); }
     std::size_t count = 0;
     const auto cancelled = std::make_exception_ptr(CancelledError());
     for (const auto& pending : taken) {
         for (std::size_t chunk = pending.next; chunk < pending.end; ++chunk, ++count) {
-            job.failed(chunk, 0, cancelled);
+            pending.job->failed(chunk, 0, cancelled);
         }
     }
     const std::scoped_lock lock(mutex_);

@@ -60,7 +60,12 @@ Table with_tasks() {
     for (std::uint64_t sequence = 0; sequence < tasks; ++sequence) {
         Writer arguments;
         mp::detail::save(arguments, sequence);
-        const TaskHeader header{.sequence = sequence, .code = square, .taken_back = 0, .unused = 0};
+        const TaskHeader header{.sequence = sequence,
+                                .code = square,
+                                .seed = 0,
+                                .first_item = 0,
+                                .taken_back = 0,
+                                .is_limited = 0};
         object.table->tasks.put(sizeof header + arguments.size(), [&](std::span<std::byte> to) {
             std::memcpy(to.data(), &header, sizeof header);
             std::memcpy(to.data() + sizeof header, arguments.view().data(), arguments.size());

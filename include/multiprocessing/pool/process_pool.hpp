@@ -1,0 +1,1013 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// A pool of worker processes, seen from their parent.
+///
+/// One thread of the parent, the supervisor, receives everything: results from the workers and, in
+/// the same ring and so in order behind them, the deaths that the nursery reports. Only it decides
+/// what was lost. The parent's other threads put tasks and sleep until their job has what they
+/// want.
+
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/kill_timer.hpp>
+#include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/os/text_file.hpp>
+#include <multiprocessing/pool/engine.hpp>
+#include <multiprocessing/pool/job_table.hpp>
+#include <multiprocessing/pool/nursery.hpp>
+#include <multiprocessing/pool/options.hpp>
+#include <multiprocessing/pool/trace.hpp>
+#include <multiprocessing/process/finalizers.hpp>
+#include <multiprocessing/process/fork_child.hpp>
+#include <multiprocessing/serialize/demangle.hpp>
+#include <multiprocessing/serialize/exception.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::detail {
+
+/// The parent's side of a pool of processes; lives as long as the engine or its supervisor does.
+/// \safety threads. Its mutex is never held while a job, and so user code, is called.
+template <class Lazy = void>
+class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
+  public:
+    explicit ProcessPool(PoolOptions options);
+    ProcessPool(const ProcessPool&) = delete;
+    ProcessPool& operator=(const ProcessPool&) = delete;
+    ~ProcessPool();
+
+    /// Starts nursery, workers and supervisor; what it throws leaves nothing behind.
+    void start();
+
+    void submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count);
+    /// Of every job if it is null.
+    std::size_t cancel(const Job* job, Engine::Reach reach);
+    bool is_running(const Job& job) const;
+    std::optional<Progress> reported(const Job& job) const;
+    double under_way(const Job& job) const;
+    void linger() { lingers_.store(true); }
+    void break_off(bool at_once);
+    bool wait(Job& job, Predicate there, const Deadline& deadline);
+    void close();
+    void terminate() {
+        end(Phase::terminated, std::make_exception_ptr(CancelledError(
+                                   "the pool was terminated before the task had a result")));
+    }
+    void join();
+    std::vector<WorkerInfo> workers() const;
+    int processes() const noexcept { return options_.processes; }
+    bool in_supervisor() const { return std::this_thread::get_id() == supervisor_id_.load(); }
+
+  private:
+    enum class Phase { running, closed, broken, terminated };
+
+    // A task that was put and has no verdict yet.
+    struct Outstanding {
+        std::shared_ptr<Job> job;  // null once it has its verdict
+        std::size_t chunk = 0;
+        int retries = 0;                   // that are left
+        std::vector<std::byte> arguments;  // to run it once more, while there are any
+    };
+    // A worker's place; the worker in it changes.
+    struct Place {
+        bool taken = false;   // somebody was started, and his death has not been reported
+        bool ready = false;   // he has run the initializer
+        bool failed = false;  // his initializer failed; his death will follow
+    };
+    // A task that was cancelled, and whose function has been asked to stop.
+    struct Stopping {
+        std::uint32_t worker;
+        std::uint64_t sequence;
+        Deadline until;
+    };
+    static constexpr std::chrono::nanoseconds stop_grace = std::chrono::seconds(1);
+    struct News {
+        NewsHeader header;
+        std::vector<std::byte> body;
+    };
+
+    // The supervisor's.
+    void supervise();
+    bool receive(std::chrono::nanoseconds patience);
+    bool fetch(News& news, std::chrono::nanoseconds patience);
+    void handle(News news);
+    void handle_result(const NewsHeader& header, Reader& body);
+    void trace_task(std::uint32_t worker, const Outstanding& task, std::int64_t began,
+                    std::int64_t ended, std::string_view how);
+    void handle_ready(std::uint32_t worker);
+    void handle_failed_start(std::exception_ptr why);
+    void handle_death(std::uint32_t worker, const DeathNotice& notice, std::string stderr_tail);
+    static std::string manner_of(int exitcode);
+    static std::string last_line(const std::string& text);
+    std::string traceback_of(std::uint32_t worker);
+    Place bury(std::uint32_t worker, const DeathNotice& notice, std::string stderr_tail);
+    void give_verdict(std::uint32_t worker, const DeathNotice& notice, std::string stderr_tail,
+                      Outstanding task);
+    bool has_lost(std::uint32_t worker, std::uint64_t sequence);
+    void fill_up();
+    void check_nursery();
+    void await_orphans();
+    bool is_done();
+
+    void start_nursery();
+    void stop_nursery();
+    Outstanding take(std::uint64_t sequence);
+    void put(Outstanding task, std::span<const std::byte> arguments);
+    bool run_again(Outstanding& task);
+    void forget(Outstanding& task);
+    void close_ring();
+    void take_waiting(const Job* job, std::vector<Outstanding>& taken);
+    void take_running(const Job& job, std::vector<Outstanding>& taken);
+    template <class F>
+    void for_each_claim(const Job& job, F f) const;
+    bool kill_worker(std::uint32_t worker, std::uint64_t sequence);
+    void ask_to_stop(std::uint32_t worker, std::uint64_t sequence);
+    void end_the_deaf();
+    void end(Phase phase, std::exception_ptr verdict);
+    bool ends_by_plan(std::uint32_t worker, const DeathNotice& notice) const;
+
+    const PoolOptions options_;
+    JobTable<Lazy> table_;
+    std::thread supervisor_;
+    std::atomic<std::thread::id> supervisor_id_{};
+    std::atomic<bool> lingers_{false};
+    typename Finalizers<Lazy>::Token finalizer_ = 0;
+    std::mutex join_mutex_;  // one thread joins, the others wait for it
+
+    mutable std::mutex mutex_;  // guards what follows
+    Phase phase_ = Phase::running;
+    std::exception_ptr verdict_;           // of every task, once the phase is broken or terminated
+    std::deque<Outstanding> outstanding_;  // by sequence, from first_outstanding_ on
+    std::uint64_t first_outstanding_ = 0;
+    std::size_t open_ = 0;  // how many of them have no verdict
+    bool is_ring_closed_ = false;
+    std::size_t repeatable_ = 0;   // how many of these may be put once more
+    bool watches_memory_ = false;  // the nursery does
+    std::vector<Place> places_;
+    std::vector<Stopping> stopping_;
+    std::shared_ptr<ForkedChild<Lazy>> nursery_;
+    NurseryLine line_;
+
+    // The supervisor's alone.
+    InitializerBreaker breaker_;
+    std::exception_ptr last_failed_start_;  // null: the last worker that was started got through
+    int trace_number_ = 0;
+    bool given_up_ = false;        // too many starts in a row failed, though others work
+    unsigned nursery_deaths_ = 0;  // since the last result
+    std::deque<News> backlog_;     // received while something was being decided
+};
+
+// -------------------------------------------------------------------------------------------------
+
+template <class Lazy>
+ProcessPool<Lazy>::ProcessPool(PoolOptions options)
+    : options_(std::move(options)),
+      table_(static_cast<std::size_t>(options_.processes)),
+      places_(static_cast<std::size_t>(options_.processes)),
+      breaker_(options_.processes) {}
+
+template <class Lazy>
+void ProcessPool<Lazy>::start() {
+    // Before the first fork: its flag is shared by all that come from here.
+    trace_number_ = Trace<Lazy>::instance().pool(options_.name);
+    Children<Lazy>::instance().arm_exit(/*is_child=*/false);
+    start_nursery();
+    try {
+        const os::BlockedSignals blocked;
+        supervisor_ = std::thread([self = this->shared_from_this()] { self->supervise(); });
+    } catch (const std::system_error& error) {
+        stop_nursery();
+        throw OSError(error.code(), "pthread_create(the thread that supervises a pool)");
+    }
+    // As Python's pool does, it ends before the program's daemonic children are terminated.
+    constexpr int priority = 15;
+    finalizer_ = Finalizers<Lazy>::instance().add(priority, [weak = this->weak_from_this()] {
+        if (const auto self = weak.lock()) {
+            self->lingers_ ? self->close() : self->terminate();
+            self->join();
+        }
+    });
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::start_nursery() {
+    auto [ours, theirs] = os::socketpair();
+    const ParentRecord self = self_as_parent();
+    std::shared_ptr<ForkedChild<Lazy>> nursery;
+    {
+        // Until it has its own handlers: a Ctrl-C now would run the program's in it as well.
+        const os::BlockedSignals blocked;
+        nursery = fork_child(
+            {.name = options_.name.empty() ? "PoolNursery" : options_.name + "-nursery",
+             .identity = LocalProcess::instance().next_child_identity(),
+             .daemon = true,
+             .dies_with_parent = true,
+             .authkey = LocalProcess::instance().authkey(),
+             .parent = self},
+            [&, this] {
+                ours.reset();
+                Nursery<Lazy>(table_, NurseryLine(std::move(theirs)), options_, self).run();
+            });
+    }
+    theirs.reset();
+    NurseryLine line(std::move(ours));
+    line.send(NurseryCommand{.what = NurseryCommand::What::start_all});
+    NurseryAnswer answer{.error = 0, .started = 0};
+    const bool has_answered = line.receive(answer);
+    if (!has_answered || answer.error != 0) {
+        // It has ended those that it had started.
+        nursery->join(forever);
+        if (!has_answered) {
+            const auto status = nursery->status();
+            throw ProcessError(text_of(
+                "process {}, which was to start {} workers of a pool, {}",
+                {nursery->pid(), options_.processes, manner_of(status ? status->exitcode : 0)}));
+        }
+        throw_os_error(
+            answer.error, "fork",
+            text_of("worker {} of {} of a pool", {answer.started + 1, options_.processes}));
+    }
+    const std::scoped_lock lock(mutex_);
+    nursery_ = std::move(nursery);
+    line_ = std::move(line);
+    std::fill(places_.begin(), places_.end(), Place{.taken = true});
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first,
+                               std::size_t count) {
+    if (Trace<Lazy>::instance().flag().load(std::memory_order_relaxed) != 0) {
+        job->trace_name = job->name.empty() ? job->function_name() : job->name;
+    }
+    Writer arguments;
+    for (std::size_t chunk = first; chunk < first + count; ++chunk) {
+        arguments.clear();
+        if (job->limits.any()) { arguments.raw(job->limits); }
+        std::exception_ptr error;
+        try {
+            job->encode(chunk, arguments);
+        } catch (...) { error = std::current_exception(); }
+        {
+            const std::scoped_lock lock(mutex_);
+            if (chunk == first) {
+                if (phase_ == Phase::broken) { std::rethrow_exception(verdict_); }
+                if (phase_ != Phase::running) { throw_not_running(); }
+            }
+            if (phase_ == Phase::broken || phase_ == Phase::terminated) {
+                // It ended between two chunks: those that were put have their verdict already.
+                error = verdict_;
+            }
+            if (error == nullptr) {
+                const auto body = arguments.view();
+                try {
+                    Outstanding task{
+                        .job = job, .chunk = chunk, .retries = job->retries, .arguments = {}};
+                    if (task.retries > 0) { task.arguments.assign(body.begin(), body.end()); }
+                    if (job->limits.memory != 0 && !std::exchange(watches_memory_, true)) {
+                        line_.send(NurseryCommand{.what = NurseryCommand::What::watch_memory});
+                    }
+                    put(std::move(task), body);
+                } catch (...) {
+                    error = std::current_exception();  // no memory for it; the ring is as it was
+                }
+            }
+        }
+        if (error != nullptr) { job->failed(chunk, 0, error); }
+    }
+}
+
+// Gives the task the next sequence, and to whichever worker comes first. With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::put(Outstanding task, std::span<const std::byte> arguments) {
+    const TaskHeader header{.sequence = first_outstanding_ + outstanding_.size(),
+                            .code = task.job->code(),
+                            .seed = task.job->seed,
+                            .first_item = task.job->first_item(task.chunk),
+                            .taken_back = 0,
+                            .is_limited = task.job->limits.any() ? 1U : 0U};
+    const bool repeatable = task.retries > 0;
+    outstanding_.push_back(std::move(task));
+    try {
+        const RingStatus status = table_.tasks.put(
+            sizeof header + arguments.size(),
+            [&](std::span<std::byte> to) {
+                std::memcpy(to.data(), &header, sizeof header);
+                if (!arguments.empty()) {
+                    std::memcpy(to.data() + sizeof header, arguments.data(), arguments.size());
+                }
+            },
+            forever);
+        if (status != RingStatus::ok) { throw_not_running(); }
+    } catch (...) {
+        outstanding_.pop_back();
+        throw;
+    }
+    ++open_;
+    if (repeatable) { ++repeatable_; }
+}
+
+// Its verdict is about to be given. With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::forget(Outstanding& task) {
+    --open_;
+    if (task.retries > 0) { --repeatable_; }
+    task = {};
+}
+
+// Puts a task whose worker died once more; false when it has been tried often enough.
+template <class Lazy>
+bool ProcessPool<Lazy>::run_again(Outstanding& task) {
+    if (task.retries == 0) { return false; }
+    const std::scoped_lock lock(mutex_);
+    if (phase_ == Phase::broken || phase_ == Phase::terminated) { return false; }
+    try {
+        const std::vector<std::byte> arguments = task.arguments;
+        put({.job = task.job,
+             .chunk = task.chunk,
+             .retries = task.retries - 1,
+             .arguments = task.retries > 1 ? std::move(task.arguments) : std::vector<std::byte>()},
+            arguments);
+        return true;
+    } catch (const std::exception&) {
+        return false;  // no memory for it: its worker's death is what is told
+    }
+}
+
+template <class Lazy>
+std::size_t ProcessPool<Lazy>::cancel(const Job* job, Engine::Reach reach) {
+    std::vector<Outstanding> taken;
+    {
+        const std::scoped_lock lock(mutex_);
+        take_waiting(job, taken);
+        if (reach == Engine::Reach::running_too) { take_running(*job, taken); }
+    }
+    for (const Outstanding& task : taken) {
+        task.job->failed(task.chunk, 0, std::make_exception_ptr(CancelledError()));
+    }
+    return taken.size();
+}
+
+// What is still in the ring has not begun, and with the mark it never will. With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::take_waiting(const Job* job, std::vector<Outstanding>& taken) {
+    table_.tasks.for_each([&](std::span<std::byte> record) {
+        TaskHeader header;
+        std::memcpy(&header, record.data(), sizeof header);
+        // Those that were taken back before may have left the list already.
+        if (header.taken_back != 0) { return; }
+        Outstanding& task =
+            outstanding_[static_cast<std::size_t>(header.sequence - first_outstanding_)];
+        if (job != nullptr && task.job.get() != job) { return; }
+        header.taken_back = 1;
+        std::memcpy(record.data(), &header, sizeof header);
+        taken.push_back(task);
+        forget(task);
+    });
+}
+
+// What runs is given up, and its worker killed. With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::take_running(const Job& job, std::vector<Outstanding>& taken) {
+    std::vector<std::uint64_t> claimed;
+    for_each_claim(job, [&](const WorkerSlot&, std::uint64_t sequence) {
+        if (std::find(claimed.begin(), claimed.end(), sequence) == claimed.end()) {
+            claimed.push_back(sequence);
+        }
+    });
+    for (const std::uint64_t sequence : claimed) {
+        // Two may have noted it: one who died before he had taken it, and who took it then.
+        bool has_ended = false;
+        for (std::uint32_t worker = 0; worker < table_.workers(); ++worker) {
+            WorkerSlot& slot = table_.slot(worker);
+            if (slot.claim.load() != sequence + 1) { continue; }
+            if (job.takes_stop_token && !slot.run.has_finished(sequence)) {
+                ask_to_stop(worker, sequence);
+            } else {
+                has_ended = !kill_worker(worker, sequence) || has_ended;
+            }
+        }
+        if (has_ended) { continue; }  // its result is on the way
+        Outstanding& task = outstanding_[static_cast<std::size_t>(sequence - first_outstanding_)];
+        taken.push_back(task);
+        forget(task);
+    }
+}
+
+template <class Lazy>
+bool ProcessPool<Lazy>::is_running(const Job& job) const {
+    const std::scoped_lock lock(mutex_);
+    bool is_running = false;
+    for_each_claim(job, [&](const WorkerSlot&, std::uint64_t) { is_running = true; });
+    return is_running;
+}
+
+template <class Lazy>
+std::optional<Progress> ProcessPool<Lazy>::reported(const Job& job) const {
+    const std::scoped_lock lock(mutex_);
+    std::optional<Progress> said;
+    for_each_claim(job, [&](const WorkerSlot& slot, std::uint64_t) {
+        const std::size_t total = slot.progress_total.load(std::memory_order_relaxed);
+        if (total != 0) { said = {slot.progress_done.load(std::memory_order_relaxed), total}; }
+    });
+    return said;
+}
+
+template <class Lazy>
+double ProcessPool<Lazy>::under_way(const Job& job) const {
+    const std::scoped_lock lock(mutex_);
+    double items = 0;
+    for_each_claim(job, [&](const WorkerSlot& slot, std::uint64_t) {
+        if (!slot.run.is_running()) { return; }
+        items += static_cast<double>(slot.item.load(std::memory_order_relaxed));
+        const std::size_t total = slot.progress_total.load(std::memory_order_relaxed);
+        if (total == 0) { return; }
+        const std::size_t done = slot.progress_done.load(std::memory_order_relaxed);
+        items += std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+    });
+    return items;
+}
+
+// Calls `f(slot, sequence)` for each worker that has taken a task of the job. With the mutex held.
+template <class Lazy>
+template <class F>
+void ProcessPool<Lazy>::for_each_claim(const Job& job, F f) const {
+    for (std::uint32_t worker = 0; worker < table_.workers(); ++worker) {
+        const WorkerSlot& slot = table_.slot(worker);
+        const std::uint64_t claim = slot.claim.load();
+        if (claim <= first_outstanding_ || claim > first_outstanding_ + outstanding_.size()) {
+            continue;
+        }
+        const auto index = static_cast<std::size_t>(claim - 1 - first_outstanding_);
+        if (outstanding_[index].job.get() == &job) { f(slot, claim - 1); }
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::break_off(bool at_once) {
+    cancel(nullptr, Engine::Reach::waiting);
+    if (at_once) {
+        const std::scoped_lock lock(mutex_);
+        for (std::uint32_t worker = 0; worker < table_.workers(); ++worker) {
+            const MemberId member = table_.slot(worker).member.load();
+            line_.send(NurseryCommand{.what = NurseryCommand::What::kill,
+                                      .worker = worker,
+                                      .pid = Family::pid(member).value_or(0)});
+        }
+    }
+    end(Phase::terminated,
+        std::make_exception_ptr(BrokenProcessPool("the workers were ended while it ran")));
+}
+
+// Has the worker killed that is at the task; false when it has ended that. With the mutex held.
+template <class Lazy>
+bool ProcessPool<Lazy>::kill_worker(std::uint32_t worker, std::uint64_t sequence) {
+    WorkerSlot& slot = table_.slot(worker);
+    if (!slot.run.give_up(sequence)) { return false; }
+    line_.send(NurseryCommand{.what = NurseryCommand::What::kill,
+                              .worker = worker,
+                              .pid = Family::pid(slot.member.load()).value_or(0)});
+    return true;
+}
+
+// With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::ask_to_stop(std::uint32_t worker, std::uint64_t sequence) {
+    stopping_.push_back({.worker = worker, .sequence = sequence, .until = Deadline(stop_grace)});
+    WorkerSlot& slot = table_.slot(worker);
+    slot.stop.store(stop_number(sequence));
+    os::futex_wake(slot.stop, std::numeric_limits<int>::max());
+}
+
+// Who was asked to stop and has not done so in time is killed.
+template <class Lazy>
+void ProcessPool<Lazy>::end_the_deaf() {
+    const std::scoped_lock lock(mutex_);
+    close_ring();
+    std::erase_if(stopping_, [this](const Stopping& each) {
+        const WorkerSlot& slot = table_.slot(each.worker);
+        if (slot.claim.load() != each.sequence + 1 || slot.run.has_finished(each.sequence)) {
+            return true;
+        }
+        return each.until.has_passed() && (kill_worker(each.worker, each.sequence), true);
+    });
+}
+
+template <class Lazy>
+bool ProcessPool<Lazy>::wait(Job& job, Predicate there, const Deadline& deadline) {
+    if (!in_supervisor()) { return job.sleep_until(there, deadline); }
+    // In a callback: nobody else would bring what it waits for.
+    while (!there() && !deadline.has_passed()) { receive(deadline.left(os::wait_slice)); }
+    return there();
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::close() {
+    const std::scoped_lock lock(mutex_);
+    if (phase_ != Phase::running) { return; }
+    phase_ = Phase::closed;
+    close_ring();
+}
+
+// Lets the workers of a closed pool end when there is nothing left. What may be put once more keeps
+// the ring open. With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::close_ring() {
+    if (phase_ != Phase::closed || repeatable_ != 0 || is_ring_closed_) { return; }
+    is_ring_closed_ = true;
+    table_.tasks.shut_down(/*immediate=*/false);
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::end(Phase phase, std::exception_ptr verdict) {
+    std::deque<Outstanding> unfinished;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (phase_ == Phase::terminated || phase_ == Phase::broken) {
+            if (phase == Phase::terminated) { phase_ = phase; }
+            return;
+        }
+        phase_ = phase;
+        verdict_ = verdict;
+        // The entries stay, without their jobs, so that sequences go on meaning what they meant.
+        for (Outstanding& task : outstanding_) { unfinished.push_back(std::exchange(task, {})); }
+        open_ = 0;
+        repeatable_ = 0;
+        table_.tasks.shut_down(/*immediate=*/true);
+        line_.send(NurseryCommand{.what = NurseryCommand::What::quit});
+    }
+    for (const Outstanding& task : unfinished) {
+        if (task.job != nullptr) { task.job->failed(task.chunk, 0, verdict); }
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::join() {
+    if (in_supervisor()) {
+        // From a callback: all that can be waited for here is that every task has its verdict.
+        while (!is_done()) { receive(os::wait_slice); }
+        return;
+    }
+    {
+        const std::scoped_lock one_at_a_time(join_mutex_);
+        if (!supervisor_.joinable()) { return; }
+        supervisor_.join();
+        stop_nursery();
+    }
+    // Not under the mutex: a finalizer that is running is perhaps waiting for it.
+    Finalizers<Lazy>::instance().remove(finalizer_);
+}
+
+template <class Lazy>
+ProcessPool<Lazy>::~ProcessPool() {
+    // Joinable only when the last handle went in a callback, in the supervisor's own thread.
+    if (supervisor_.joinable()) {
+        supervisor_.detach();
+        stop_nursery();
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::stop_nursery() {
+    bool gently;
+    {
+        const std::scoped_lock lock(mutex_);
+        gently = phase_ == Phase::closed;
+        line_.send(NurseryCommand{.what = gently ? NurseryCommand::What::finish
+                                                 : NurseryCommand::What::quit});
+    }
+    // After close() the workers end by themselves, and that may take as long as their exit handlers
+    // do. Else they get half a second; should the nursery be stopped or stuck, its death ends them
+    // as well.
+    if (!nursery_->join(gently ? forever : Timeout(std::chrono::seconds(3)))) {
+        nursery_->signal(SIGKILL);
+        nursery_->join(forever);
+    }
+    await_orphans();
+}
+
+template <class Lazy>
+std::vector<WorkerInfo> ProcessPool<Lazy>::workers() const {
+    const std::scoped_lock lock(mutex_);
+    std::vector<WorkerInfo> infos;
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        const WorkerSlot& slot = table_.slot(i);
+        const pid_t pid = slot.pid.load();
+        if (!places_[i].taken || pid == 0) { continue; }
+        infos.push_back({.pid = pid,
+                         .state = !places_[i].ready       ? WorkerState::starting
+                                  : slot.run.is_running() ? WorkerState::busy
+                                                          : WorkerState::idle,
+                         .tasks_done = slot.done.load(),
+                         .memory = os::resident_bytes(pid)});
+    }
+    return infos;
+}
+
+// -------------------------------------------------------------------------------------------------
+
+template <class Lazy>
+void ProcessPool<Lazy>::supervise() {
+    supervisor_id_.store(std::this_thread::get_id());
+    for (; !is_done(); end_the_deaf()) {
+        try {
+            if (!receive(os::wait_slice)) { check_nursery(); }
+        } catch (...) {
+            // Without memory or descriptors: nothing further can be promised to anybody.
+            end(Phase::broken, std::current_exception());
+        }
+    }
+}
+
+template <class Lazy>
+bool ProcessPool<Lazy>::is_done() {
+    const std::scoped_lock lock(mutex_);
+    if (phase_ == Phase::terminated || phase_ == Phase::broken) { return true; }
+    return phase_ == Phase::closed && open_ == 0 && stopping_.empty();
+}
+
+template <class Lazy>
+bool ProcessPool<Lazy>::receive(std::chrono::nanoseconds patience) {
+    News news;
+    if (!backlog_.empty()) {
+        news = std::move(backlog_.front());
+        backlog_.pop_front();
+    } else if (!fetch(news, patience)) {
+        return false;
+    }
+    handle(std::move(news));
+    return true;
+}
+
+template <class Lazy>
+bool ProcessPool<Lazy>::fetch(News& news, std::chrono::nanoseconds patience) {
+    return table_.news.get(
+               [&](std::span<const std::byte> record) {
+                   std::memcpy(&news.header, record.data(), sizeof news.header);
+                   record = record.subspan(sizeof news.header);
+                   news.body.assign(record.begin(), record.end());
+               },
+               patience) == RingStatus::ok;
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::handle(News news) {
+    Reader body(news.body);
+    switch (news.header.kind) {
+        case NewsKind::ready:
+            handle_ready(news.header.worker);
+            break;
+        case NewsKind::initializer_failed: {
+            {
+                const std::scoped_lock lock(mutex_);
+                places_[news.header.worker].failed = true;
+            }
+            handle_failed_start(load_exception(body));
+            break;
+        }
+        case NewsKind::result:
+        case NewsKind::undeliverable:
+            handle_result(news.header, body);
+            break;
+        case NewsKind::died: {
+            const auto notice = body.raw<DeathNotice>();
+            const auto tail = body.take(body.remaining());
+            handle_death(news.header.worker, notice,
+                         {reinterpret_cast<const char*>(tail.data()), tail.size()});
+            break;
+        }
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::handle_result(const NewsHeader& header, Reader& body) {
+    nursery_deaths_ = 0;
+    const Outstanding task = take(header.sequence);
+    if (task.job == nullptr) { return; }  // it was terminated or cancelled meanwhile
+    if (header.began != 0) {
+        trace_task(header.worker, task, header.began, header.ended,
+                   header.kind == NewsKind::result ? "with a result" : "with an error");
+    }
+    if (header.kind == NewsKind::result) {
+        task.job->completed(task.chunk, body);
+    } else {
+        task.job->failed(task.chunk, table_.slot(header.worker).item.load(), load_exception(body));
+    }
+}
+
+template <class Lazy>
+typename ProcessPool<Lazy>::Outstanding ProcessPool<Lazy>::take(std::uint64_t sequence) {
+    const std::scoped_lock lock(mutex_);
+    if (sequence < first_outstanding_ || sequence >= first_outstanding_ + outstanding_.size()) {
+        return {};
+    }
+    Outstanding& entry = outstanding_[static_cast<std::size_t>(sequence - first_outstanding_)];
+    Outstanding task;
+    if (entry.job != nullptr) {
+        task = entry;
+        forget(entry);
+    }
+    while (!outstanding_.empty() && outstanding_.front().job == nullptr) {
+        outstanding_.pop_front();
+        ++first_outstanding_;
+    }
+    return task;
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::trace_task(std::uint32_t worker, const Outstanding& task,
+                                   std::int64_t began, std::int64_t ended, std::string_view how) {
+    const std::string& name = task.job->trace_name;
+    Trace<Lazy>::instance().task(trace_number_, worker, name.empty() ? "task" : name,
+                                 task.job->first_item(task.chunk), task.job->chunk_size(task.chunk),
+                                 began, ended, how);
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::handle_ready(std::uint32_t worker) {
+    Trace<Lazy>::instance().worker(trace_number_, worker, table_.slot(worker).pid.load());
+    breaker_.succeeded();
+    last_failed_start_ = nullptr;
+    given_up_ = false;
+    {
+        const std::scoped_lock lock(mutex_);
+        places_[worker].ready = true;
+    }
+    fill_up();
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::handle_failed_start(std::exception_ptr why) {
+    last_failed_start_ = why;
+    if (!breaker_.failed()) { return; }
+    bool others_work;
+    {
+        const std::scoped_lock lock(mutex_);
+        others_work =
+            std::any_of(places_.begin(), places_.end(), [](Place place) { return place.ready; });
+    }
+    if (others_work) {
+        given_up_ = true;
+    } else {
+        end(Phase::broken, broken_pool_error(why));
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::handle_death(std::uint32_t worker, const DeathNotice& notice,
+                                     std::string stderr_tail) {
+    if (options_.on_worker_death == break_pool && !ends_by_plan(worker, notice)) {
+        end(Phase::broken, std::make_exception_ptr(BrokenProcessPool(text_of(
+                               "worker process {} {}", {notice.pid, manner_of(notice.exitcode)}))));
+        return;
+    }
+    const Place place = bury(worker, notice, std::move(stderr_tail));
+    // Ended before it was ready: the initializer's doing, or there was no process to be had.
+    // Without an initializer it is somebody who kills our workers, and that says nothing about the
+    // next one.
+    if (!place.ready && !place.failed && (options_.initializer || notice.pid == 0)) {
+        handle_failed_start(std::make_exception_ptr(
+            ProcessError(notice.pid == 0 ? std::string("no worker could be forked")
+                                         : text_of("worker process {} {} before it was ready",
+                                                   {notice.pid, manner_of(notice.exitcode)}))));
+    }
+    fill_up();
+}
+
+// Tells whether the worker has done what it was to do, or what is told otherwise.
+template <class Lazy>
+bool ProcessPool<Lazy>::ends_by_plan(std::uint32_t worker, const DeathNotice& notice) const {
+    const WorkerSlot& slot = table_.slot(worker);
+    const std::uint64_t claim = slot.claim.load();
+    const bool at_rest = claim == 0 || slot.run.has_finished(claim - 1);
+    const std::scoped_lock lock(mutex_);
+    return !places_[worker].ready || (notice.exitcode == 0 && at_rest);
+}
+
+template <class Lazy>
+std::string ProcessPool<Lazy>::manner_of(int exitcode) {
+    return exitcode < 0 ? "was ended by " + signal_name(-exitcode)
+                        : text_of("exited with code {}", {exitcode});
+}
+
+// Where the worker was when a fault ended it, down to where the task begins. Its image is ours.
+template <class Lazy>
+std::string ProcessPool<Lazy>::traceback_of(std::uint32_t worker) {
+    const os::FaultNote& note = table_.fault(worker);
+    std::string text;
+    os::Symbols<Lazy>& symbols = os::Symbols<Lazy>::shared();
+    for (std::uint32_t i = 0; i < note.depth.load() && i < os::FaultNote::most_frames; ++i) {
+        // But for the first they are where a call returns to: perhaps behind the function's end.
+        std::string place = symbols.describe(note.frames[i].load() - (i == 0 ? 0 : 1));
+        const std::size_t name_end = place.find('+');
+        if (place.starts_with("_Z")) {
+            place = demangle(place.substr(0, name_end).c_str()) + place.substr(name_end);
+        }
+        if (place.find("multiprocessing::detail::Worker<") != place.npos) { break; }
+        text += text_of("#{} {}\n", {i, place});
+    }
+    return text;
+}
+
+template <class Lazy>
+std::string ProcessPool<Lazy>::last_line(const std::string& text) {
+    const std::size_t end = text.find_last_not_of('\n') + 1;
+    const std::size_t newline = end == 0 ? text.npos : text.rfind('\n', end - 1);
+    const std::size_t begin = newline == text.npos ? 0 : newline + 1;
+    return text.substr(begin, end - begin);
+}
+
+// Gives the dead worker's task its verdict, if it had one in hand, and clears the place; returns
+// what the place was.
+template <class Lazy>
+typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
+                                                          const DeathNotice& notice,
+                                                          std::string stderr_tail) {
+    WorkerSlot& slot = table_.slot(worker);
+    if (const std::uint64_t claim = slot.claim.load(); claim != 0 && has_lost(worker, claim - 1)) {
+        if (Outstanding task = take(claim - 1); task.job != nullptr) {
+            give_verdict(worker, notice, std::move(stderr_tail), std::move(task));
+        }
+    }
+    slot.claim.store(0);
+    slot.member.store(0);
+    slot.pid.store(0);
+    slot.done.store(0);
+    slot.run.clear();
+    table_.fault(worker).clear();
+    slot.run_until.store(0);
+    slot.cpu_until.store(0);
+    slot.most_memory.store(0);
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(places_[worker], {});
+}
+
+// Why the worker is dead that had the task in hand: by its bounds, then that is the error; else the
+// task is run once more if it may be.
+template <class Lazy>
+void ProcessPool<Lazy>::give_verdict(std::uint32_t worker, const DeathNotice& notice,
+                                     std::string stderr_tail, Outstanding task) {
+    const WorkerSlot& slot = table_.slot(worker);
+    const TaskLimits& limits = task.job->limits;
+    const std::uint64_t item = slot.item.load();
+    const std::size_t index = task.job->first_item(task.chunk) + item;
+    const bool killed = notice.exitcode == -SIGKILL;
+    const auto milliseconds = [](std::chrono::nanoseconds time) {
+        return std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+    };
+    const std::string named = task.job->name.empty() ? "" : " of " + task.job->name;
+    const auto run_until = slot.run_until.load();
+    if (killed && run_until != 0 && os::time_of(CLOCK_MONOTONIC).count() >= run_until) {
+        if (const std::int64_t began = slot.began.load(); began != 0) {
+            trace_task(worker, task, began, Trace<Lazy>::now(), "by its time-out");
+        }
+        task.job->failed(task.chunk, item,
+                         std::make_exception_ptr(TimeoutError(
+                             text_of("item {}{} ran longer than {} ms; worker process {} was ended",
+                                     {index, named, milliseconds(limits.run_time), notice.pid}))));
+        return;
+    }
+    std::string why = manner_of(notice.exitcode);
+    bool by_bound = true;
+    if (const auto cpu_until = slot.cpu_until.load();
+        killed && cpu_until != 0 && notice.cpu_time >= cpu_until) {
+        why = text_of("used more than {} ms of the processors, and was ended",
+                      {milliseconds(limits.cpu_time)});
+    } else if (notice.held_too_much != 0) {
+        why = text_of("held {} bytes, more than it may, and was ended", {notice.peak_memory});
+    } else {
+        by_bound = false;
+        if (notice.oom_killed != 0) { why += " by the kernel, which was out of memory,"; }
+    }
+    if (const std::int64_t began = slot.began.load(); began != 0) {
+        trace_task(worker, task, began, Trace<Lazy>::now(), why);
+        Trace<Lazy>::instance().death(trace_number_, worker, why);
+    }
+    if (!by_bound && run_again(task)) { return; }
+    Death death{.pid = notice.pid,
+                .exitcode = notice.exitcode,
+                .task_index = index,
+                .core_dumped = notice.core_dumped != 0,
+                .oom_killed = notice.oom_killed != 0,
+                .stderr_tail = std::move(stderr_tail),
+                .peak_memory = notice.peak_memory,
+                .traceback = traceback_of(worker)};
+    std::string text =
+        text_of("worker process {} {} while it ran item {}{}", {notice.pid, why, index, named});
+    if (!death.stderr_tail.empty()) {
+        text += "; the last that it wrote: " + last_line(death.stderr_tail);
+    }
+    task.job->failed(task.chunk, item,
+                     std::make_exception_ptr(WorkerDiedError(text, std::move(death))));
+}
+
+// Tells whether the task was in the hands of the worker, which is dead, and in nobody else's.
+template <class Lazy>
+bool ProcessPool<Lazy>::has_lost(std::uint32_t worker, std::uint64_t sequence) {
+    {
+        const std::scoped_lock lock(mutex_);
+        // The claim is noted before the get is committed: the task may still be in the ring.
+        const std::uint64_t first_queued =
+            first_outstanding_ + outstanding_.size() - table_.tasks.size();
+        if (sequence >= first_queued) { return false; }
+    }
+    // Or somebody else has taken it since, who has noted that likewise, and holds it still ...
+    for (std::uint32_t other = 0; other < table_.workers(); ++other) {
+        if (other != worker && table_.slot(other).claim.load() == sequence + 1) { return false; }
+    }
+    // ... or has put its result before he noted the next.
+    for (News news; fetch(news, std::chrono::nanoseconds(0)); news = {}) {
+        backlog_.push_back(std::move(news));
+    }
+    return std::none_of(backlog_.begin(), backlog_.end(), [&](const News& news) {
+        return (news.header.kind == NewsKind::result ||
+                news.header.kind == NewsKind::undeliverable) &&
+               news.header.sequence == sequence;
+    });
+}
+
+// Starts a worker for every empty place, where that makes sense.
+template <class Lazy>
+void ProcessPool<Lazy>::fill_up() {
+    std::exception_ptr broken;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (phase_ == Phase::broken || phase_ == Phase::terminated) { return; }
+        if (phase_ == Phase::closed && open_ == 0) { return; }
+        const bool any_ready =
+            std::any_of(places_.begin(), places_.end(), [](Place place) { return place.ready; });
+        const bool any_undecided = std::any_of(places_.begin(), places_.end(), [](Place place) {
+            return place.taken && !place.ready && !place.failed;
+        });
+        // The last one's initializer failed: those under way will show whether that is the rule.
+        if (last_failed_start_ != nullptr && !any_ready && any_undecided) { return; }
+        if (given_up_ && any_ready) { return; }
+        if (given_up_) {
+            broken = broken_pool_error(last_failed_start_);
+        } else {
+            for (std::uint32_t i = 0; i < places_.size(); ++i) {
+                if (places_[i].taken) { continue; }
+                places_[i].taken = true;
+                // A nursery that is gone is found out by check_nursery, which starts all anew.
+                line_.send(NurseryCommand{.what = NurseryCommand::What::start, .worker = i});
+            }
+        }
+    }
+    if (broken != nullptr) { end(Phase::broken, broken); }
+}
+
+// The workers of a nursery that was killed end with it, in a moment; what they have put before is
+// theirs.
+template <class Lazy>
+void ProcessPool<Lazy>::await_orphans() {
+    const Deadline bound(std::chrono::seconds(2));
+    for (std::uint32_t i = 0; i < table_.workers(); ++i) {
+        const MemberId member = table_.slot(i).member.load();
+        while (member != 0 && !Family::has_ended(member) && !bound.has_passed()) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::check_nursery() {
+    if (nursery_->is_alive()) { return; }
+    await_orphans();
+    while (receive(std::chrono::nanoseconds(0))) {}
+    if (is_done()) { return; }
+    constexpr unsigned bearable = 3;
+    if (++nursery_deaths_ > bearable) {
+        end(Phase::broken,
+            std::make_exception_ptr(BrokenProcessPool(
+                text_of("the process that starts the pool's workers died {} times without a result "
+                        "in between",
+                        {nursery_deaths_}))));
+        return;
+    }
+    for (std::uint32_t i = 0; i < table_.workers(); ++i) {
+        const pid_t pid = Family::pid(table_.slot(i).member.load()).value_or(0);
+        bury(i, {.pid = pid, .exitcode = -SIGKILL}, {});
+    }
+    start_nursery();
+}
+
+}  // namespace multiprocessing::detail
