@@ -160,10 +160,8 @@ class Symbols {
     }
 
     // Reads the symbol table of a file for this kind of machine; nothing when it has none.
+    template <class Header = ElfW(Ehdr), class Section = ElfW(Shdr), class Symbol = ElfW(Sym)>
     static std::vector<Function> read(const char* path) {
-        using Header = ElfW(Ehdr);
-        using Section = ElfW(Shdr);
-        using Symbol = ElfW(Sym);
         std::vector<Function> functions;
         const UniqueFd file(::open(path, O_RDONLY | O_CLOEXEC));
         const auto read_at = [&](std::uint64_t offset, void* to, std::size_t size) {

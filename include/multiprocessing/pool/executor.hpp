@@ -106,32 +106,30 @@ class ExecutorResults {
     std::optional<value_type> current_;
 };
 
-/// A number of worker processes that run calls; each call's outcome is a `Future`.
+/// What `ProcessPoolExecutor` is; programs use that name.
 ///
 /// A worker that dies costs the call that it ran, unlike in Python; `on_worker_death = break_pool`
 /// gives Python's way. The destructor waits for everything that was submitted, as leaving Python's
 /// `with` does.
 /// \safety threads, except that destroying needs the executor for itself.
-class ProcessPoolExecutor : private BasicPool<detail::ProcessEngine<>, detail::Passing::bytes> {
-    using Base = BasicPool<detail::ProcessEngine<>, detail::Passing::bytes>;
+template <class Engine>
+class BasicExecutor : private BasicPool<Engine, detail::Passing::bytes> {
+    using Base = BasicPool<Engine, detail::Passing::bytes>;
+    using Base::core;
 
   public:
-    // Templates so that a program that makes none does not pay for the compilation of one.
     /// \throws ValueError when `max_workers` or `max_tasks_per_child` makes no sense.
-    template <class Lazy = void>
-    explicit ProcessPoolExecutor(ExecutorOptions options = {})
-        : Base(pool_options(std::move(options))) {
+    explicit BasicExecutor(ExecutorOptions options = {}) : Base(pool_options(std::move(options))) {
         core().engine()->linger();
     }
-    template <class Lazy = void>
-    explicit ProcessPoolExecutor(int max_workers)
-        : ProcessPoolExecutor(ExecutorOptions{.max_workers = max_workers}) {}
-    ProcessPoolExecutor(const ProcessPoolExecutor&) = delete;
-    ProcessPoolExecutor& operator=(const ProcessPoolExecutor&) = delete;
-    ~ProcessPoolExecutor() {
+    explicit BasicExecutor(int max_workers)
+        : BasicExecutor(ExecutorOptions{.max_workers = max_workers}) {}
+    BasicExecutor(const BasicExecutor&) = delete;
+    BasicExecutor& operator=(const BasicExecutor&) = delete;
+    ~BasicExecutor() {
         if (!core().owner().is_here()) { return; }  // the base leaves a forked child's alone
         if (!is_shut_down_) { shutdown(); }
-        let_go();
+        this->let_go();
     }
 
     /// Has a worker call `f(args...)`; returns its `Future<R>`.
@@ -140,12 +138,13 @@ class ProcessPoolExecutor : private BasicPool<detail::ProcessEngine<>, detail::P
     requires(!std::is_same_v<std::remove_cvref_t<F>, TaskOptions>) auto submit(F&& f,
                                                                                Args&&... args) {
         check_running();
-        return future_of(make_call(std::forward<F>(f), std::forward<Args>(args)...));
+        return future_of(this->make_call(std::forward<F>(f), std::forward<Args>(args)...));
     }
     template <class F, class... Args>
     auto submit(TaskOptions options, F&& f, Args&&... args) {
         check_running();
-        return future_of(with(options, make_call(std::forward<F>(f), std::forward<Args>(args)...)));
+        return future_of(
+            this->with(options, this->make_call(std::forward<F>(f), std::forward<Args>(args)...)));
     }
 
     /// Has workers call `f` with each item, or with the items that stand at the same place of
@@ -208,18 +207,22 @@ class ProcessPoolExecutor : private BasicPool<detail::ProcessEngine<>, detail::P
     bool is_broken_off_ = false;
 };
 
+/// A number of worker processes that run calls; each call's outcome is a `Future`.
+using ProcessPoolExecutor = BasicExecutor<detail::ProcessEngine<>>;
+
 // -------------------------------------------------------------------------------------------------
 
+template <class Engine>
 template <class F, class Range, class... Ranges>
-auto ProcessPoolExecutor::map(ExecutorMapOptions options, F&& f, Range&& range,
-                              Ranges&&... ranges) {
+auto BasicExecutor<Engine>::map(ExecutorMapOptions options, F&& f, Range&& range,
+                                Ranges&&... ranges) {
     check_running();
     // All of it is taken at once unless a buffersize bounds that, as in Python.
     const int ahead =
         options.buffersize != 0 ? options.buffersize : std::numeric_limits<int>::max();
     if constexpr (sizeof...(Ranges) == 0) {
-        auto results = make_imap<false, false>(std::forward<F>(f), std::forward<Range>(range),
-                                               options.chunksize, ahead, true);
+        auto results = this->template make_imap<false, false>(
+            std::forward<F>(f), std::forward<Range>(range), options.chunksize, ahead, true);
         return ExecutorResults(std::move(results), options.timeout);
     } else {
         std::vector<std::tuple<detail::range_item_t<Range>, detail::range_item_t<Ranges>...>> rows;
@@ -234,8 +237,8 @@ auto ProcessPoolExecutor::map(ExecutorMapOptions options, F&& f, Range&& range,
             add(std::pair(std::ranges::begin(each), std::ranges::end(each))...);
         };
         zip(range, ranges...);
-        auto results = make_imap<false, true>(std::forward<F>(f), std::move(rows),
-                                              options.chunksize, ahead, true);
+        auto results = this->template make_imap<false, true>(std::forward<F>(f), std::move(rows),
+                                                             options.chunksize, ahead, true);
         return ExecutorResults(std::move(results), options.timeout);
     }
 }

@@ -34,6 +34,7 @@ namespace multiprocessing {
 
 namespace detail {
 
+template <class Lazy = void>
 class Completions;
 template <class R>
 class FutureCallback;
@@ -95,6 +96,7 @@ class Future {
     }
 
   private:
+    template <class>
     friend class detail::Completions;
 
     void wait_for_result(Timeout timeout) const {
@@ -161,6 +163,7 @@ class FutureCallback final : public Callback {
 
 /// Which of a number of futures are done, in the order in which they became so.
 /// \safety one thread waits, others report.
+template <class Lazy>
 class Completions {
   public:
     Completions() = default;
@@ -274,7 +277,7 @@ template <class Range>
 auto futures::wait(Range&& range, Timeout timeout, ReturnWhen return_when)
     -> DoneAndNotDone<std::ranges::range_value_t<Range>> {
     auto all = detail::distinct_futures(range);
-    detail::Completions completions;
+    detail::Completions<> completions;
     for (const auto& future : all) { completions.watch(future); }
     completions.wait(
         [&](std::size_t done, std::size_t failed) {
@@ -331,7 +334,7 @@ class futures::AsCompleted {
         }
         std::vector<std::optional<F>> all;  // empty once it was given out
         detail::Deadline deadline;
-        detail::Completions completions;
+        detail::Completions<> completions;
     };
 
     void fetch() {

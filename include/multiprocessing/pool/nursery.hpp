@@ -282,7 +282,7 @@ class Nursery {
     const os::KeptExitCodes exit_codes_;
     std::vector<std::shared_ptr<ForkedChild<Lazy>>> workers_;  // null: none at the moment
     unsigned made_ = 0;
-    StderrTaps taps_;
+    StderrTaps<Lazy> taps_;
     os::OomCount oom_count_;
     std::uint64_t oom_before_ = oom_count_.now();
     std::vector<char> greedy_;  // that it was killed for its memory

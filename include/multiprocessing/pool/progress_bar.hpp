@@ -4,8 +4,8 @@
 /// \file
 /// A progress bar on standard error; plain lines where that is no terminal.
 ///
-///     for (const Picture& picture : mp::progress(pool.imap(render, tiles), {.total = 400})) { ...
-///     } auto words = pool.map({.progress = true}, count_words, files);
+///     for (const Tile& tile : mp::progress(pool.imap(render, places), {.total = 400})) {
+///     draw(tile); } auto words = pool.map({.progress = true}, count_words, files);
 ///
 ///     render:  43%|####3     | 172/400 [00:12<00:16, 14.2/s, 2 failed]
 
@@ -17,7 +17,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <iterator>
 #include <optional>
@@ -57,7 +56,7 @@ std::string progress_line(const std::string& desc, const ProgressState& state, i
         return whole < 3600 ? minutes : std::to_string(whole / 3600) + ":" + minutes;
     };
     const auto decimal = [](double number) {
-        if (number >= 100) { return std::to_string(std::lround(number)); }
+        if (number >= 100) { return std::to_string(static_cast<long>(number + 0.5)); }
         std::string text = std::to_string(number);
         return text.substr(0, text.find('.') + (number >= 10 ? 2 : 3));
     };
@@ -84,7 +83,7 @@ std::string progress_line(const std::string& desc, const ProgressState& state, i
     const double filled = part * static_cast<double>(length);
     std::string bar(static_cast<std::size_t>(filled), '#');
     if (bar.size() < length) {
-        const int tenth = static_cast<int>((filled - std::floor(filled)) * 10);
+        const int tenth = static_cast<int>((filled - static_cast<int>(filled)) * 10);
         bar += tenth == 0 ? ' ' : static_cast<char>('0' + tenth);
     }
     bar.resize(length, ' ');

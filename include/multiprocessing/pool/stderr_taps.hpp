@@ -25,6 +25,7 @@ namespace multiprocessing::detail {
 /// One pipe for each worker. A worker waits when standard error takes no more, as it would without;
 /// the nursery does not.
 /// \safety one thread's.
+template <class Lazy = void>
 class StderrTaps {
   public:
     /// Makes the pipe of the worker in that place; returns the end for the worker, to be given to
