@@ -38,6 +38,7 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/pool/apply_job.hpp
     include/multiprocessing/pool/async_result.hpp
     include/multiprocessing/pool/basic_pool.hpp
+    include/multiprocessing/pool/bulk.hpp
     include/multiprocessing/pool/chunks.hpp
     include/multiprocessing/pool/core.hpp
     include/multiprocessing/pool/engine.hpp

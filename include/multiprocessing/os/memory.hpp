@@ -17,6 +17,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,6 +51,10 @@ inline void* shared_page() {
     return page;
 }
 
+/// Tells whether this process may only write files of some size (RLIMIT_FSIZE): then an offset far
+/// away is refused, with a signal.
+bool is_file_size_limited() noexcept;
+
 /// What tells one open file from another, and how long it is.
 struct FileIdentity {
     std::uint64_t inode = 0;
@@ -63,8 +68,9 @@ FileIdentity identify(int fd);
 class Mapping {
   public:
     Mapping() = default;
-    /// Maps `size` bytes from `offset` (which is a multiple of the page size).
-    Mapping(int fd, std::uint64_t offset, std::size_t size);
+    /// Maps `size` bytes from `offset` (which is a multiple of the page size); `populated` if all
+    /// of it is about to be used.
+    Mapping(int fd, std::uint64_t offset, std::size_t size, bool populated = false);
 
     std::byte* data() const noexcept { return static_cast<std::byte*>(region_.get_address()); }
     std::size_t size() const noexcept { return region_.get_size(); }
@@ -105,6 +111,11 @@ inline FileIdentity identify(int fd) {
     struct stat file {};
     if (::fstat(fd, &file) != 0) { throw_os_error(errno, "fstat", text_of("descriptor {}", {fd})); }
     return {.inode = file.st_ino, .size = static_cast<std::uint64_t>(file.st_size)};
+}
+
+inline bool is_file_size_limited() noexcept {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
 inline std::size_t page_size() noexcept {
@@ -154,9 +165,10 @@ struct MappableFile {
     }
 };
 
-inline Mapping::Mapping(int fd, std::uint64_t offset, std::size_t size) try
+inline Mapping::Mapping(int fd, std::uint64_t offset, std::size_t size, bool populated) try
     : region_(MappableFile{fd}, boost::interprocess::read_write,
-              static_cast<boost::interprocess::offset_t>(offset), size) {
+              static_cast<boost::interprocess::offset_t>(offset), size, nullptr,
+              populated ? MAP_POPULATE : boost::interprocess::default_map_options) {
 } catch (const boost::interprocess::interprocess_exception& error) {
     throw_os_error(error.get_native_error() != 0 ? error.get_native_error() : ENOMEM, "mmap",
                    text_of("{} bytes of shared memory", {size}));

@@ -6,6 +6,7 @@
 
 #include <multiprocessing/pool/async_result.hpp>
 #include <multiprocessing/pool/task_code.hpp>
+#include <multiprocessing/serialize/sendable.hpp>
 
 #include <cstddef>
 #include <exception>
@@ -18,8 +19,16 @@
 
 namespace multiprocessing::detail {
 
-/// Calls a function once.
-template <Passing P, class F, class... Args>
+/// What a job keeps of an argument until it has been written or the call is over: where it is sent
+/// the caller's own, which is there for as long as `Engine::submit` takes.
+template <Passing P, class Given>
+using call_argument_t =
+    std::conditional_t<P == Passing::bytes && std::is_lvalue_reference_v<Given> &&
+                           std::is_same_v<std::remove_cvref_t<Given>, sent_t<Given>>,
+                       const sent_t<Given>&, sent_t<Given>>;
+
+/// Calls a function once. `Kept` is a tuple of `call_argument_t`.
+template <Passing P, class F, class Kept, class... Args>
 class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
     using Code = CallCode<F, Args...>;
     using R = typename Code::R;
@@ -85,7 +94,7 @@ class ApplyJob final : public ResultState<typename CallCode<F, Args...>::R> {
   private:
     void assemble() override {}
 
-    std::optional<std::pair<F, std::tuple<Args...>>> call_;  // until it is not needed any more
+    std::optional<std::pair<F, Kept>> call_;  // until it is not needed any more
 };
 
 }  // namespace multiprocessing::detail

@@ -398,7 +398,8 @@ auto BasicPool<Engine, P>::make_call(F&& f, Args&&... args) {
         detail::check_crossing<std::decay_t<F>, typename Code::R, detail::sent_t<Args>...>();
     }
     core().check_running();
-    return std::make_shared<detail::ApplyJob<P, std::decay_t<F>, detail::sent_t<Args>...>>(
+    using Kept = std::tuple<detail::call_argument_t<P, Args>...>;
+    return std::make_shared<detail::ApplyJob<P, std::decay_t<F>, Kept, detail::sent_t<Args>...>>(
         core().engine(), std::forward<F>(f), std::forward<Args>(args)...);
 }
 

@@ -10,20 +10,23 @@
 
 #include <multiprocessing/os/backtrace.hpp>
 #include <multiprocessing/os/futex.hpp>
+#include <multiprocessing/os/memory.hpp>
+#include <multiprocessing/pool/bulk.hpp>
 #include <multiprocessing/pool/engine.hpp>
 #include <multiprocessing/pool/limits.hpp>
 #include <multiprocessing/shm/family.hpp>
 #include <multiprocessing/shm/ring.hpp>
-#include <multiprocessing/shm/slab.hpp>
+#include <multiprocessing/shm/segment.hpp>
+
+#include <unistd.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <span>
-#include <utility>
+#include <string>
 
 namespace multiprocessing::detail {
 
@@ -91,6 +94,8 @@ struct alignas(64) WorkerSlot {
     // When the task began, in nanoseconds of the steady clock, 0 = no trace is written; by the
     // worker.
     std::atomic<std::int64_t> began;
+    // The large result that it writes, 0 = none; by the worker, by the parent after its death.
+    std::atomic<std::uint64_t> bulk;
 };
 static_assert(shared_layout<WorkerSlot> && sizeof(WorkerSlot) == 128);
 
@@ -106,7 +111,8 @@ struct TaskHeader {
     std::uint64_t seed;
     std::uint64_t first_item;  // index in the range of the chunk's first
     std::uint32_t taken_back;  // 1: cancelled while it was in the ring
-    std::uint32_t is_limited;  // 1: its `TaskLimits` stand between this and the arguments
+    std::uint16_t is_limited;  // 1: its `TaskLimits` stand before the arguments
+    std::uint16_t is_bulk;     // 1: all that follows is a `BulkMessage`, and stands there
 };
 
 enum class NewsKind : std::uint32_t {
@@ -124,6 +130,7 @@ struct NewsHeader {
     std::uint64_t sequence;
     std::int64_t began = 0;  // of the task, where a trace is written
     std::int64_t ended = 0;
+    std::uint64_t is_bulk = 0;  // 1: all that follows is a `BulkMessage`, and stands there
 };
 
 /// How a worker ended; the last bytes that it wrote to standard error follow.
@@ -137,22 +144,42 @@ struct DeathNotice {
     std::uint64_t peak_memory = 0;  // bytes
 };
 
+/// What the file of a pool begins with; the slots of its workers follow, and their notes of faults.
+/// What is large stands behind that; see bulk.hpp.
+struct alignas(64) PoolHeader {
+    LayoutTag tag;
+    std::uint32_t workers;                   // written once at creation, as what follows
+    pid_t parent;                            // who made it
+    std::uint64_t tasks_inode, news_inode;   // the files of its rings
+    char name[32];                           // as far as it fits, with a zero at its end
+    std::atomic<std::uint64_t> bulk_number;  // of the last large message
+};
+static_assert(shared_layout<PoolHeader>);
+
 /// The shared state of one pool.
 /// \safety parent, nursery and workers; made before the first of them is forked.
 template <class Lazy = void>
 class JobTable {
   public:
-    explicit JobTable(std::size_t workers)
-        : workers_(workers),
-          slots_(make_array<WorkerSlot>(workers)),
-          faults_(make_array<os::FaultNote>(workers)),
-          tasks({.name = "tasks"}),
-          news({.name = "results"}) {}
+    explicit JobTable(std::size_t workers, const std::string& name = {})
+        : tasks({.name = "tasks"}),
+          news({.name = "results"}),
+          workers_(workers),
+          segment_("pool", size_of(workers)),
+          header_(make_header(workers, name)),
+          slots_(make_array<WorkerSlot>(sizeof(PoolHeader))),
+          faults_(make_array<os::FaultNote>(sizeof(PoolHeader) + workers * sizeof(WorkerSlot))),
+          bulk(segment_.fd(), header_.bulk_number) {}
+    JobTable(const JobTable&) = delete;
+    JobTable& operator=(const JobTable&) = delete;
 
-    WorkerSlot& slot(std::size_t worker) const { return slots_.get()[worker]; }
+    WorkerSlot& slot(std::size_t worker) const { return slots_[worker]; }
     /// Where a worker notes the fault that ends it.
-    os::FaultNote& fault(std::size_t worker) const { return faults_.get()[worker]; }
+    os::FaultNote& fault(std::size_t worker) const { return faults_[worker]; }
     std::size_t workers() const noexcept { return workers_; }
+
+    Ring tasks;  ///< parent to workers, first in first out
+    Ring news;   ///< workers and nursery to parent
 
     /// Puts news for the parent: header and body.
     void tell(NewsHeader header, std::span<const std::byte> body) {
@@ -168,21 +195,36 @@ class JobTable {
     }
 
   private:
+    static std::size_t size_of(std::size_t workers) {
+        return sizeof(PoolHeader) + workers * (sizeof(WorkerSlot) + sizeof(os::FaultNote));
+    }
+    PoolHeader& make_header(std::size_t workers, const std::string& name) const {
+        auto* const header =
+            ::new (segment_.data()) PoolHeader{.tag = {.magic = magic("POOL"), .version = 1},
+                                               .workers = static_cast<std::uint32_t>(workers),
+                                               .parent = ::getpid(),
+                                               .tasks_inode = os::identify(tasks.file()).inode,
+                                               .news_inode = os::identify(news.file()).inode,
+                                               .name = {},
+                                               .bulk_number = {}};
+        name.copy(header->name, sizeof header->name - 1);
+        return *header;
+    }
     template <class T>
-    static std::shared_ptr<T> make_array(std::size_t count) {
-        std::shared_ptr<std::byte> memory = Slab<Lazy>::allocate(count * sizeof(T));
-        auto* const array = reinterpret_cast<T*>(memory.get());
-        for (std::size_t i = 0; i < count; ++i) { ::new (array + i) T{}; }
-        return {std::move(memory), array};
+    T* make_array(std::size_t offset) const {
+        auto* const array = reinterpret_cast<T*>(segment_.data() + offset);
+        for (std::size_t i = 0; i < workers_; ++i) { ::new (array + i) T{}; }
+        return array;
     }
 
     std::size_t workers_;
-    std::shared_ptr<WorkerSlot> slots_;
-    std::shared_ptr<os::FaultNote> faults_;
+    Segment segment_;
+    PoolHeader& header_;
+    WorkerSlot* slots_;
+    os::FaultNote* faults_;
 
   public:
-    Ring tasks;  ///< parent to workers, first in first out
-    Ring news;   ///< workers and nursery to parent
+    BulkArea bulk;  ///< what is too large for the rings
 };
 
 }  // namespace multiprocessing::detail

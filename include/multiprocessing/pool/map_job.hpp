@@ -7,7 +7,9 @@
 #include <multiprocessing/pool/async_result.hpp>
 #include <multiprocessing/pool/chunks.hpp>
 #include <multiprocessing/pool/task_code.hpp>
+#include <multiprocessing/serialize/codec.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -44,6 +46,17 @@ template <MapKind K, class F, class T>
 using map_item_result_t =
     item_result_t<K.star, K.borrowed && K.passing != Passing::bytes, F, map_item_t<K, T>>;
 
+/// The bytes that come back are the results: they are copied to where they belong.
+template <MapKind K, class R>
+consteval bool lands_in_place() {
+    if constexpr (K.passing == Passing::here || K.outcomes || std::is_void_v<R> ||
+                  std::is_same_v<R, bool>) {
+        return false;
+    } else {
+        return codec<R>::raw() && std::default_initializable<R>;
+    }
+}
+
 /// Calls a function for each of a number of items that stand side by side.
 template <MapKind K, class F, class T>
 class MapJob final
@@ -53,6 +66,7 @@ class MapJob final
     using Whole = typename MapResult<R, K.outcomes>::type;
     using Code = ChunkCode<F, T, K.star, K.outcomes>;
     static constexpr bool by_address = K.passing == Passing::address;
+    static constexpr bool in_place = lands_in_place<K, R>();
     // Nobody copies the function of a `parallel_map`: the workers were forked with it.
     using Function = std::conditional_t<by_address, F*, std::optional<F>>;
 
@@ -63,8 +77,8 @@ class MapJob final
            std::size_t chunk_length)
         : ResultState<Whole>(std::move(engine), K.passing, count, chunk_length),
           function_(std::forward<G>(function)),
-          items_(items),
-          results_(this->chunk_count()) {
+          items_(items) {
+        make_room(count);
         this->takes_stop_token = takes_item_and_token<K.star, F, map_item_t<K, T>>;
     }
 
@@ -75,8 +89,8 @@ class MapJob final
         : ResultState<Whole>(std::move(engine), K.passing, items.size(), chunk_length),
           function_(std::forward<G>(function)),
           own_items_(std::move(items)),
-          items_(own_items_.data()),
-          results_(this->chunk_count()) {
+          items_(own_items_.data()) {
+        make_room(own_items_.size());
         this->takes_stop_token = takes_item_and_token<K.star, F, map_item_t<K, T>>;
     }
 
@@ -105,8 +119,12 @@ class MapJob final
             if (!this->claim(chunk)) { return; }
             std::exception_ptr error;
             try {
-                results_[chunk] = load_results<R, K.outcomes>(results, this->chunk_size(chunk));
-                count_failures(chunk);
+                if constexpr (in_place) {
+                    load_in_place(chunk, results);
+                } else {
+                    results_[chunk] = load_results<R, K.outcomes>(results, this->chunk_size(chunk));
+                    count_failures(chunk);
+                }
             } catch (...) { error = absorb(chunk, std::current_exception()); }
             this->settle(chunk, error);
         }
@@ -141,6 +159,19 @@ class MapJob final
     }
 
   private:
+    void make_room(std::size_t count) {
+        if constexpr (in_place) {
+            whole_.resize(count);
+        } else {
+            results_.resize(this->chunk_count());
+        }
+    }
+    void load_in_place(std::size_t chunk, Reader& in) {
+        const std::size_t count = this->chunk_size(chunk);
+        check_result_count(in.length(sizeof(R)), count);
+        in.bytes(whole_.data() + this->first_item(chunk), count * sizeof(R));
+    }
+
     Results run(std::size_t chunk) {
         return run_items<K.star, K.borrowed, R, K.outcomes>(
             *function_, items_ + this->first_item(chunk), this->chunk_size(chunk));
@@ -178,7 +209,9 @@ class MapJob final
     }
 
     void assemble() override {
-        if constexpr (!std::is_void_v<Whole>) {
+        if constexpr (in_place) {
+            this->value_.emplace(std::move(whole_));
+        } else if constexpr (!std::is_void_v<Whole>) {
             if (results_.size() == 1) {
                 this->value_.emplace(std::move(results_.front()));
             } else {
@@ -196,7 +229,9 @@ class MapJob final
     Function function_;
     ItemList<std::remove_const_t<T>> own_items_;  // empty when they are the caller's
     T* items_;
-    std::vector<Results> results_;  // one a chunk, each written by who claimed the chunk
+    // Each part is written by who claimed the chunk.
+    std::vector<Results> results_;  // one a chunk, unless they are in place
+    Results whole_{};
 };
 
 }  // namespace multiprocessing::detail

@@ -11,8 +11,10 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/kill_timer.hpp>
+#include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/os/signals.hpp>
 #include <multiprocessing/os/text_file.hpp>
+#include <multiprocessing/pool/bulk.hpp>
 #include <multiprocessing/pool/engine.hpp>
 #include <multiprocessing/pool/job_table.hpp>
 #include <multiprocessing/pool/nursery.hpp>
@@ -25,6 +27,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -85,8 +88,10 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     struct Outstanding {
         std::shared_ptr<Job> job;  // null once it has its verdict
         std::size_t chunk = 0;
-        int retries = 0;                   // that are left
-        std::vector<std::byte> arguments;  // to run it once more, while there are any
+        int retries = 0;                        // that are left
+        std::vector<std::byte> arguments = {};  // as they stand in the ring, while there are any
+        std::shared_ptr<BulkRange> bulk = {};   // where they stand if they are large
+        std::uint64_t bytes = 0;                // that they take
     };
     // A worker's place; the worker in it changes.
     struct Place {
@@ -99,6 +104,25 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
         std::uint32_t worker;
         std::uint64_t sequence;
         Deadline until;
+    };
+    // From the time when its chunks are accepted until the last is put: close() waits for it.
+    class Submission {
+      public:
+        explicit Submission(ProcessPool& pool) : pool_(pool) {
+            const std::scoped_lock lock(pool_.mutex_);
+            pool_.check_running();
+            ++pool_.submissions_;
+        }
+        Submission(const Submission&) = delete;
+        Submission& operator=(const Submission&) = delete;
+        ~Submission() {
+            const std::scoped_lock lock(pool_.mutex_);
+            --pool_.submissions_;
+            pool_.close_ring();
+        }
+
+      private:
+        ProcessPool& pool_;
     };
     static constexpr std::chrono::nanoseconds stop_grace = std::chrono::seconds(1);
     struct News {
@@ -132,7 +156,14 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     void start_nursery();
     void stop_nursery();
     Outstanding take(std::uint64_t sequence);
-    void put(Outstanding task, std::span<const std::byte> arguments);
+    void check_running() const;
+    std::exception_ptr submit(std::unique_lock<std::mutex>& lock, Outstanding task,
+                              std::span<const std::byte> record);
+    void await_room(std::unique_lock<std::mutex>& lock, std::uint64_t bytes);
+    bool is_bounded() const noexcept {
+        return options_.max_pending != 0 || options_.max_pending_bytes != 0;
+    }
+    void put(Outstanding task, std::span<const std::byte> record);
     bool run_again(Outstanding& task);
     void forget(Outstanding& task);
     void close_ring();
@@ -159,7 +190,10 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     std::exception_ptr verdict_;           // of every task, once the phase is broken or terminated
     std::deque<Outstanding> outstanding_;  // by sequence, from first_outstanding_ on
     std::uint64_t first_outstanding_ = 0;
-    std::size_t open_ = 0;  // how many of them have no verdict
+    std::size_t open_ = 0;          // how many of them have no verdict
+    std::uint64_t open_bytes_ = 0;  // that their arguments take
+    std::size_t submissions_ = 0;   // under way, of chunks that are accepted
+    std::condition_variable room_;  // something has its verdict, where there is a bound
     bool is_ring_closed_ = false;
     std::size_t repeatable_ = 0;   // how many of these may be put once more
     bool watches_memory_ = false;  // the nursery does
@@ -182,7 +216,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
 template <class Lazy>
 ProcessPool<Lazy>::ProcessPool(PoolOptions options)
     : options_(std::move(options)),
-      table_(static_cast<std::size_t>(options_.processes)),
+      table_(static_cast<std::size_t>(options_.processes), options_.name),
       places_(static_cast<std::size_t>(options_.processes)),
       breaker_(options_.processes) {}
 
@@ -259,61 +293,101 @@ void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t firs
     if (Trace<Lazy>::instance().flag().load(std::memory_order_relaxed) != 0) {
         job->trace_name = job->name.empty() ? job->function_name() : job->name;
     }
+    std::optional<Submission> accepted;
+    if (count > 1 || is_bounded()) { accepted.emplace(*this); }
+    std::atomic<std::uint64_t> unnoted{0};  // should this process die, the file goes with it
+    BulkWriter bulk(table_.bulk, unnoted);
     Writer arguments;
+    if (table_.bulk.is_usable()) { arguments.overflow = &bulk; }
     for (std::size_t chunk = first; chunk < first + count; ++chunk) {
-        arguments.clear();
-        if (job->limits.any()) { arguments.raw(job->limits); }
+        Outstanding task{.job = job, .chunk = chunk, .retries = job->retries};
         std::exception_ptr error;
+        BulkMessage message{};
         try {
+            arguments.clear();
+            if (job->limits.any()) { arguments.raw(job->limits); }
             job->encode(chunk, arguments);
-        } catch (...) { error = std::current_exception(); }
+            if (arguments.has_overflowed()) {
+                message = bulk.finish(arguments.size());
+                task.bulk = std::make_shared<BulkRange>(table_.bulk, message);
+                bulk.let_go();
+            }
+        } catch (...) {
+            error = std::current_exception();
+            bulk.abandon();
+        }
+        task.bytes = arguments.size();
+        const auto record = task.bulk ? std::as_bytes(std::span(&message, 1)) : arguments.view();
         {
-            const std::scoped_lock lock(mutex_);
-            if (chunk == first) {
-                if (phase_ == Phase::broken) { std::rethrow_exception(verdict_); }
-                if (phase_ != Phase::running) { throw_not_running(); }
-            }
-            if (phase_ == Phase::broken || phase_ == Phase::terminated) {
-                // It ended between two chunks: those that were put have their verdict already.
-                error = verdict_;
-            }
-            if (error == nullptr) {
-                const auto body = arguments.view();
-                try {
-                    Outstanding task{
-                        .job = job, .chunk = chunk, .retries = job->retries, .arguments = {}};
-                    if (task.retries > 0) { task.arguments.assign(body.begin(), body.end()); }
-                    if (job->limits.memory != 0 && !std::exchange(watches_memory_, true)) {
-                        line_.send(NurseryCommand{.what = NurseryCommand::What::watch_memory});
-                    }
-                    put(std::move(task), body);
-                } catch (...) {
-                    error = std::current_exception();  // no memory for it; the ring is as it was
-                }
-            }
+            std::unique_lock lock(mutex_);
+            if (!accepted) { check_running(); }
+            if (error == nullptr) { error = submit(lock, std::move(task), record); }
         }
         if (error != nullptr) { job->failed(chunk, 0, error); }
     }
 }
 
+// With the mutex held.
+template <class Lazy>
+void ProcessPool<Lazy>::check_running() const {
+    if (phase_ == Phase::broken) { std::rethrow_exception(verdict_); }
+    if (phase_ != Phase::running) { throw_not_running(); }
+}
+
+// Puts one task when there is room for it; returns what prevented that. With the mutex held.
+template <class Lazy>
+std::exception_ptr ProcessPool<Lazy>::submit(std::unique_lock<std::mutex>& lock, Outstanding task,
+                                             std::span<const std::byte> record) {
+    await_room(lock, task.bytes);
+    // It ended between two chunks: those that were put have their verdict already.
+    if (phase_ == Phase::broken || phase_ == Phase::terminated) { return verdict_; }
+    try {
+        if (task.retries > 0) { task.arguments.assign(record.begin(), record.end()); }
+        if (task.job->limits.memory != 0 && !std::exchange(watches_memory_, true)) {
+            line_.send(NurseryCommand{.what = NurseryCommand::What::watch_memory});
+        }
+        put(std::move(task), record);
+        return nullptr;
+    } catch (...) {
+        return std::current_exception();  // no memory for it; the ring is as it was
+    }
+}
+
+// Sleeps until what waits and runs leaves room for one more of that size. Not in the supervisor:
+// that is who makes the room.
+template <class Lazy>
+void ProcessPool<Lazy>::await_room(std::unique_lock<std::mutex>& lock, std::uint64_t bytes) {
+    if (!is_bounded() || in_supervisor()) { return; }
+    room_.wait(lock, [&] {
+        const auto fits = [](std::uint64_t sum, std::uint64_t bound) {
+            return bound == 0 || sum <= bound;
+        };
+        return phase_ == Phase::broken || phase_ == Phase::terminated || open_ == 0 ||
+               (fits(open_ + 1, options_.max_pending) &&
+                fits(open_bytes_ + bytes, options_.max_pending_bytes));
+    });
+}
+
 // Gives the task the next sequence, and to whichever worker comes first. With the mutex held.
 template <class Lazy>
-void ProcessPool<Lazy>::put(Outstanding task, std::span<const std::byte> arguments) {
+void ProcessPool<Lazy>::put(Outstanding task, std::span<const std::byte> record) {
     const TaskHeader header{.sequence = first_outstanding_ + outstanding_.size(),
                             .code = task.job->code(),
                             .seed = task.job->seed,
                             .first_item = task.job->first_item(task.chunk),
                             .taken_back = 0,
-                            .is_limited = task.job->limits.any() ? 1U : 0U};
+                            .is_limited = static_cast<std::uint16_t>(task.job->limits.any()),
+                            .is_bulk = static_cast<std::uint16_t>(task.bulk != nullptr)};
     const bool repeatable = task.retries > 0;
+    const std::uint64_t bytes = task.bytes;
     outstanding_.push_back(std::move(task));
     try {
         const RingStatus status = table_.tasks.put(
-            sizeof header + arguments.size(),
+            sizeof header + record.size(),
             [&](std::span<std::byte> to) {
                 std::memcpy(to.data(), &header, sizeof header);
-                if (!arguments.empty()) {
-                    std::memcpy(to.data() + sizeof header, arguments.data(), arguments.size());
+                if (!record.empty()) {
+                    std::memcpy(to.data() + sizeof header, record.data(), record.size());
                 }
             },
             forever);
@@ -323,6 +397,7 @@ void ProcessPool<Lazy>::put(Outstanding task, std::span<const std::byte> argumen
         throw;
     }
     ++open_;
+    open_bytes_ += bytes;
     if (repeatable) { ++repeatable_; }
 }
 
@@ -330,8 +405,10 @@ void ProcessPool<Lazy>::put(Outstanding task, std::span<const std::byte> argumen
 template <class Lazy>
 void ProcessPool<Lazy>::forget(Outstanding& task) {
     --open_;
+    open_bytes_ -= task.bytes;
     if (task.retries > 0) { --repeatable_; }
     task = {};
+    if (is_bounded()) { room_.notify_all(); }
 }
 
 // Puts a task whose worker died once more; false when it has been tried often enough.
@@ -345,7 +422,9 @@ bool ProcessPool<Lazy>::run_again(Outstanding& task) {
         put({.job = task.job,
              .chunk = task.chunk,
              .retries = task.retries - 1,
-             .arguments = task.retries > 1 ? std::move(task.arguments) : std::vector<std::byte>()},
+             .arguments = task.retries > 1 ? std::move(task.arguments) : std::vector<std::byte>(),
+             .bulk = task.bulk,
+             .bytes = task.bytes},
             arguments);
         return true;
     } catch (const std::exception&) {
@@ -532,7 +611,9 @@ void ProcessPool<Lazy>::close() {
 // the ring open. With the mutex held.
 template <class Lazy>
 void ProcessPool<Lazy>::close_ring() {
-    if (phase_ != Phase::closed || repeatable_ != 0 || is_ring_closed_) { return; }
+    if (phase_ != Phase::closed || repeatable_ != 0 || submissions_ != 0 || is_ring_closed_) {
+        return;
+    }
     is_ring_closed_ = true;
     table_.tasks.shut_down(/*immediate=*/false);
 }
@@ -551,7 +632,9 @@ void ProcessPool<Lazy>::end(Phase phase, std::exception_ptr verdict) {
         // The entries stay, without their jobs, so that sequences go on meaning what they meant.
         for (Outstanding& task : outstanding_) { unfinished.push_back(std::exchange(task, {})); }
         open_ = 0;
+        open_bytes_ = 0;
         repeatable_ = 0;
+        room_.notify_all();
         table_.tasks.shut_down(/*immediate=*/true);
         line_.send(NurseryCommand{.what = NurseryCommand::What::quit});
     }
@@ -642,7 +725,7 @@ template <class Lazy>
 bool ProcessPool<Lazy>::is_done() {
     const std::scoped_lock lock(mutex_);
     if (phase_ == Phase::terminated || phase_ == Phase::broken) { return true; }
-    return phase_ == Phase::closed && open_ == 0 && stopping_.empty();
+    return phase_ == Phase::closed && open_ == 0 && submissions_ == 0 && stopping_.empty();
 }
 
 template <class Lazy>
@@ -671,7 +754,13 @@ bool ProcessPool<Lazy>::fetch(News& news, std::chrono::nanoseconds patience) {
 
 template <class Lazy>
 void ProcessPool<Lazy>::handle(News news) {
-    Reader body(news.body);
+    os::Mapping mapping;
+    std::optional<BulkRange> bulk;
+    if (news.header.is_bulk != 0) {
+        bulk.emplace(table_.bulk, Reader(news.body).raw<BulkMessage>());
+    }
+    Reader body(bulk ? table_.bulk.view(news.body, mapping)
+                     : std::span<const std::byte>(news.body));
     switch (news.header.kind) {
         case NewsKind::ready:
             handle_ready(news.header.worker);
@@ -854,6 +943,7 @@ typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
     slot.done.store(0);
     slot.run.clear();
     table_.fault(worker).clear();
+    if (const std::uint64_t begun = slot.bulk.exchange(0); begun != 0) { table_.bulk.free(begun); }
     slot.run_until.store(0);
     slot.cpu_until.store(0);
     slot.most_memory.store(0);

@@ -149,6 +149,10 @@ void save_results(Writer& out, chunk_results_t<R, Outcomes>& results) {
     }
 }
 
+inline void check_result_count(std::size_t results, std::size_t items) {
+    if (results != items) { refuse_bytes("a chunk has not as many results as items"); }
+}
+
 /// Reads the results of a chunk of `count` items.
 template <class R, bool Outcomes>
 chunk_results_t<R, Outcomes> load_results(Reader& in, std::size_t count) {
@@ -168,7 +172,7 @@ chunk_results_t<R, Outcomes> load_results(Reader& in, std::size_t count) {
         }
     } else if constexpr (!std::is_void_v<R>) {
         results = load<std::vector<R>>(in);
-        if (results.size() != count) { refuse_bytes("a chunk has not as many results as items"); }
+        check_result_count(results.size(), count);
     }
     return results;
 }
@@ -264,9 +268,11 @@ struct CallCode {
     }
     using R = std::decay_t<decltype(call(std::declval<F&>(), std::declval<Arguments&>()))>;
 
-    static void encode(Writer& out, const F& function, const Arguments& arguments) {
+    /// `arguments` is a tuple of values or references.
+    template <class Tuple>
+    static void encode(Writer& out, const F& function, const Tuple& arguments) {
         save_callable(out, function);
-        std::apply([&out](const auto&... each) { (save(out, each), ...); }, arguments);
+        std::apply([&out](const Args&... each) { (save(out, each), ...); }, arguments);
     }
 
     static void run(Reader& in, Writer& out, TaskScope&) {

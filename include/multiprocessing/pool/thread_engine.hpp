@@ -26,6 +26,7 @@
 #include <exception>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -101,6 +102,10 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
     bool replace(std::size_t place) noexcept;
     /// Takes the next chunk, of `only` if it is not null, and runs it without the lock.
     bool run_one(std::unique_lock<std::mutex>& lock, const Job* only);
+    std::size_t await_room(std::unique_lock<std::mutex>& lock);
+    bool has_failed() const { return phase_ == Phase::broken || phase_ == Phase::terminated; }
+    /// Tells whether nothing comes any more.
+    bool is_over() const { return has_failed() || (phase_ == Phase::closed && submissions_ == 0); }
     void end(Phase phase, std::exception_ptr verdict);
 
     // The crew that the calling thread is of.
@@ -117,9 +122,10 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
     std::vector<Running> running_;
     InitializerBreaker breaker_;
     std::vector<Place> places_;
-    std::size_t begun_ = 0;     // threads that have begun, ever
-    std::size_t alive_ = 0;     // threads that have not come to their end
-    std::size_t watchers_ = 0;  // who waits for `progress_`
+    std::size_t submissions_ = 0;  // under way, of chunks that are accepted
+    std::size_t begun_ = 0;        // threads that have begun, ever
+    std::size_t alive_ = 0;        // threads that have not come to their end
+    std::size_t watchers_ = 0;     // who waits for `progress_`
 };
 
 /// Tells whether the program is ending: statics are being destroyed, or will be next.
@@ -240,7 +246,7 @@ void ThreadCrew<Lazy>::work(std::size_t place) {
         int left = options_.maxtasksperchild;
         for (std::unique_lock lock(mutex_);;) {
             places_[place].info.state = WorkerState::idle;
-            work_there_.wait(lock, [&] { return phase_ != Phase::running || !pending_.empty(); });
+            work_there_.wait(lock, [&] { return is_over() || !pending_.empty(); });
             if (pending_.empty()) { break; }
             places_[place].info.state = WorkerState::busy;
             run_one(lock, nullptr);
@@ -275,7 +281,7 @@ bool ThreadCrew<Lazy>::initialize() {
                 breaker_.succeeded();
                 return true;
             }
-            if (phase_ != Phase::running && pending_.empty()) { return false; }
+            if (is_over() && pending_.empty()) { return false; }
             broken = breaker_.failed();
         }
         if (broken) {
@@ -335,19 +341,43 @@ template <class Lazy>
 void ThreadCrew<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first,
                               std::size_t count) {
     watch_end_of_program();
+    const std::size_t end = first + count;
+    std::exception_ptr verdict;
     {
-        const std::scoped_lock lock(mutex_);
+        std::unique_lock lock(mutex_);
         if (phase_ == Phase::broken) { std::rethrow_exception(verdict_); }
         if (phase_ != Phase::running) { throw_not_running(); }
-        if (count == 0) { return; }
-        pending_.push_back({job, first, first + count});
-        if (watchers_ != 0) { progress_.notify_all(); }
+        ++submissions_;
+        while (first < end) {
+            const std::size_t part = std::min(await_room(lock), end - first);
+            if (has_failed()) { break; }
+            pending_.push_back({job, first, first + part});
+            first += part;
+            if (watchers_ != 0) { progress_.notify_all(); }
+            part == 1 ? work_there_.notify_one() : work_there_.notify_all();
+        }
+        --submissions_;
+        if (phase_ != Phase::running) { work_there_.notify_all(); }
+        verdict = verdict_;
     }
-    if (count == 1) {
-        work_there_.notify_one();
-    } else {
-        work_there_.notify_all();
-    }
+    for (; first < end; ++first) { job->failed(first, 0, verdict); }
+}
+
+// Sleeps until there is room; returns for how many chunks. Not in a thread of the pool's own, which
+// makes the room.
+template <class Lazy>
+std::size_t ThreadCrew<Lazy>::await_room(std::unique_lock<std::mutex>& lock) {
+    constexpr auto unbounded = std::numeric_limits<std::size_t>::max();
+    if (options_.max_pending == 0 || is_one_of_us()) { return unbounded; }
+    std::size_t taken = 0;
+    ++watchers_;
+    progress_.wait(lock, [&] {
+        taken = running_.size();
+        for (const Pending& each : pending_) { taken += each.end - each.next; }
+        return has_failed() || taken < options_.max_pending;
+    });
+    --watchers_;
+    return has_failed() ? unbounded : options_.max_pending - taken;
 }
 
 template <class Lazy>

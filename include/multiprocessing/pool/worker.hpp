@@ -5,7 +5,9 @@
 /// What a worker process of a pool does.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/pool/bulk.hpp>
 #include <multiprocessing/pool/job_table.hpp>
 #include <multiprocessing/pool/options.hpp>
 #include <multiprocessing/pool/run_limits.hpp>
@@ -34,7 +36,13 @@ template <class Lazy = void>
 class Worker {
   public:
     Worker(JobTable<Lazy>& table, std::uint32_t index, const PoolOptions& options)
-        : table_(table), index_(index), options_(options), slot_(table.slot(index)) {}
+        : table_(table),
+          index_(index),
+          options_(options),
+          slot_(table.slot(index)),
+          bulk_(table.bulk, slot_.bulk) {
+        if (table.bulk.is_usable()) { results_.overflow = &bulk_; }
+    }
 
     /// Returns when there is nothing left to do, or `maxtasksperchild` tasks are done.
     void run() {
@@ -92,15 +100,33 @@ class Worker {
         header.ended = traced ? Trace<Lazy>::now() : 0;
         if (!slot_.run.finish(task_.sequence)) { await_end(); }
         try {
-            if (error == nullptr) { table_.tell(header, results_.view()); }
+            if (error == nullptr) { tell_result(header); }
         } catch (...) { error = std::current_exception(); }
         if (error != nullptr) {
+            bulk_.abandon();
+            header.is_bulk = 0;
             header.kind = NewsKind::undeliverable;
             tell_exception(header, error);
         }
         MULTIPROCESSING_KILL_POINT("worker.run.told");
-        if (results_.size() > kept_buffer) { results_.release(); }
+        if (results_.has_overflowed()) {
+            results_.clear();
+        } else if (results_.size() > kept_buffer) {
+            results_.release();
+        }
         if (arguments_.size() > kept_buffer) { arguments_ = {}; }
+    }
+
+    void tell_result(NewsHeader& header) {
+        if (!results_.has_overflowed()) {
+            bulk_.abandon();  // what did not go well at the first attempt
+            return table_.tell(header, results_.view());
+        }
+        header.is_bulk = 1;
+        const BulkMessage message = bulk_.finish(results_.size());
+        table_.tell(header, std::as_bytes(std::span(&message, 1)));
+        MULTIPROCESSING_KILL_POINT("worker.tell.bulk");
+        bulk_.let_go();
     }
 
     class Scope final : public TaskScope {
@@ -126,12 +152,14 @@ class Worker {
 
     // Runs the task within its bounds; returns what it threw.
     std::exception_ptr call() {
-        Reader arguments(arguments_);
         results_.clear();
         slot_.progress_total.store(0, std::memory_order_relaxed);
         Scope scope(*this);
         std::exception_ptr error;
         try {
+            os::Mapping mapping;
+            Reader arguments(task_.is_bulk != 0 ? table_.bulk.view(arguments_, mapping)
+                                                : std::span<const std::byte>(arguments_));
             if (task_.is_limited != 0) { limits_.begin(arguments.raw<TaskLimits>()); }
             task_.code(arguments, results_, scope);
         } catch (const SystemExit&) {
@@ -161,6 +189,7 @@ class Worker {
     RunLimits limits_{slot_};
     TaskHeader task_{};
     std::vector<std::byte> arguments_;
+    BulkWriter bulk_;  // of the result
     Writer results_;
 };
 

@@ -83,6 +83,17 @@ inline constexpr unsigned max_nesting = 128;
         text_of("the bytes are not a value of the type asked for: {}", {what}));
 }
 
+/// Where a `Writer` goes on that has more to write than it should keep in a buffer of its own.
+struct Overflow {
+    /// From so many bytes on.
+    static constexpr std::size_t from = 1024 * 1024;
+
+    virtual ~Overflow() = default;
+    /// Returns memory of at least `size` bytes, of which the first are those written so far: what
+    /// the previous call returned is void, and its bytes stand here.
+    virtual std::span<std::byte> enlarge(std::size_t size) = 0;
+};
+
 namespace archives {
 
 /// Writes values into contiguous memory.
@@ -126,6 +137,7 @@ class Writer {
     std::vector<std::byte> release();
     /// Starts anew with the capacity that is there.
     void clear() noexcept {
+        if (has_overflowed_) { leave_overflow(); }
         cursor_ = begin_;
         depth_ = 0;
     }
@@ -150,12 +162,21 @@ class Writer {
 
     /// Where the descriptors of handles go; null where handles cannot be sent.
     HandleSink* handles = nullptr;
+    /// Where it goes on when its buffer gets large; null: it does not.
+    Overflow* overflow = nullptr;
+    /// Tells whether what was written stands there.
+    bool has_overflowed() const noexcept { return has_overflowed_; }
 
   private:
     template <class>
     friend class Level;
 
     [[gnu::cold]] void grow(std::size_t more);
+    void leave_overflow() noexcept {
+        has_overflowed_ = false;
+        begin_ = buffer_.data();
+        end_ = begin_ + buffer_.size();
+    }
 
     std::vector<std::byte> buffer_;  // empty when `fixed_`
     std::byte* begin_ = nullptr;  // begin_ <= cursor_ <= end_, in `buffer_` or in the fixed place
@@ -163,6 +184,7 @@ class Writer {
     std::byte* end_ = nullptr;
     unsigned depth_ = 0;
     bool fixed_ = false;
+    bool has_overflowed_ = false;
 };
 
 /// Reads values out of contiguous memory that it does not own.
@@ -270,14 +292,30 @@ inline void Writer::grow(std::size_t more) {
     const std::size_t wanted = used + more;
     if (wanted < used) { throw std::bad_alloc(); }
     // Doubling keeps the copying linear; a large single value gets what it needs and no more.
-    buffer_.resize(wanted > 2 * buffer_.size() ? (wanted < 64 ? 64 : wanted) : 2 * buffer_.size());
+    const auto capacity = static_cast<std::size_t>(end_ - begin_);
+    const std::size_t larger = wanted > 2 * capacity ? (wanted < 64 ? 64 : wanted) : 2 * capacity;
+    if (overflow != nullptr && larger >= Overflow::from) {
+        const std::span<std::byte> place = overflow->enlarge(larger);
+        if (!std::exchange(has_overflowed_, true) && used != 0) {
+            std::memcpy(place.data(), begin_, used);
+        }
+        begin_ = place.data();
+        cursor_ = begin_ + used;
+        end_ = begin_ + place.size();
+        return;
+    }
+    buffer_.resize(larger);
     begin_ = buffer_.data();
     cursor_ = begin_ + used;
     end_ = begin_ + buffer_.size();
 }
 
 inline std::vector<std::byte> Writer::release() {
-    if (fixed_) { return std::vector<std::byte>(begin_, cursor_); }
+    if (fixed_ || has_overflowed_) {
+        std::vector<std::byte> copy(begin_, cursor_);
+        clear();
+        return copy;
+    }
     buffer_.resize(size());
     begin_ = cursor_ = end_ = nullptr;
     depth_ = 0;

@@ -65,7 +65,8 @@ Table with_tasks() {
                                 .seed = 0,
                                 .first_item = 0,
                                 .taken_back = 0,
-                                .is_limited = 0};
+                                .is_limited = 0,
+                                .is_bulk = 0};
         object.table->tasks.put(sizeof header + arguments.size(), [&](std::span<std::byte> to) {
             std::memcpy(to.data(), &header, sizeof header);
             std::memcpy(to.data() + sizeof header, arguments.view().data(), arguments.size());

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+/// \file
+/// Arguments and results too large for a ring: the sender writes them where the receiver reads
+/// them, so that each side copies once.
+///
+/// A message has a range of the pool's file to itself, at an offset that nobody else is given; the
+/// ring carries which one. The parent frees all of them: arguments with the task's verdict, so that
+/// a task may be run again, results when it has read them, and what a dead worker had begun, which
+/// stands in its slot.
+
+#include <multiprocessing/os/memory.hpp>
+#include <multiprocessing/serialize/archive.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+namespace multiprocessing::detail {
+
+/// Which message it is: what stands in the ring instead of the bytes.
+struct BulkMessage {
+    std::uint64_t number;  // 0: none
+    std::uint64_t size;    // in bytes
+};
+
+/// The ranges of one file; a handle to them.
+/// \safety all members: threads, processes, forked children.
+class BulkArea {
+  public:
+    /// `counter` is shared by all who use the file.
+    BulkArea(int file, std::atomic<std::uint64_t>& counter) noexcept
+        : file_(file), counter_(&counter), is_usable_(!os::is_file_size_limited()) {}
+
+    /// Tells whether there is any room; where the size of files is limited there is none.
+    bool is_usable() const noexcept { return is_usable_; }
+    std::uint64_t new_number() const noexcept { return counter_->fetch_add(1) + 1; }
+
+    /// Makes the range at least so large, and maps it. \throws OSError when there is no space.
+    os::Mapping enlarge(std::uint64_t number, std::size_t size) const {
+        if (size > stride) { throw SerializationError("a message of more than 64 GiB"); }
+        os::reserve(file_, offset(number), os::round_to_pages(size));
+        return os::Mapping(file_, offset(number), size, /*populated=*/true);
+    }
+    /// Maps the message that a record names; returns its bytes, which are there as long as
+    /// `mapping` is.
+    std::span<const std::byte> view(std::span<const std::byte> record, os::Mapping& mapping) const {
+        const auto message = Reader(record).raw<BulkMessage>();
+        mapping = os::Mapping(file_, offset(message.number), message.size, /*populated=*/true);
+        return {mapping.data(), mapping.size()};
+    }
+    /// Gives back what lies behind the first `size` bytes.
+    void trim(std::uint64_t number, std::uint64_t size) const noexcept {
+        const std::uint64_t kept = os::round_to_pages(size);
+        os::punch(file_, offset(number) + kept, stride - kept);
+    }
+    void free(std::uint64_t number) const noexcept { trim(number, 0); }
+
+  private:
+    // The first range is the pool's own. So many go by before an offset is used again that no
+    // message is that old.
+    static constexpr std::uint64_t stride = std::uint64_t{1} << 36;
+    static constexpr std::uint64_t ranges = (std::uint64_t{1} << 26) - 1;
+    static constexpr std::uint64_t offset(std::uint64_t number) {
+        return (1 + number % ranges) * stride;
+    }
+
+    int file_;
+    std::atomic<std::uint64_t>* counter_;
+    bool is_usable_;
+};
+
+/// Where a `Writer` goes on when its buffer gets large: `writer.overflow = &bulk`.
+/// \safety one thread at a time.
+class BulkWriter final : public Overflow {
+  public:
+    /// `note` holds the number while the message is this writer's; in shared memory, so that it is
+    /// freed when this process is killed.
+    BulkWriter(const BulkArea& area, std::atomic<std::uint64_t>& note) noexcept
+        : area_(area), note_(note) {}
+    BulkWriter(const BulkWriter&) = delete;
+    BulkWriter& operator=(const BulkWriter&) = delete;
+    ~BulkWriter() override { abandon(); }
+
+    std::span<std::byte> enlarge(std::size_t size) override {
+        if (!has_begun()) {
+            number_ = area_.new_number();
+            note_.store(number_);
+        }
+        mapping_ = area_.enlarge(number_, size);
+        return {mapping_.data(), size};
+    }
+    bool has_begun() const noexcept { return number_ != 0; }
+
+    /// Returns the message, which has so many bytes; it is the receiver's once it was told, and
+    /// `let_go` called.
+    BulkMessage finish(std::size_t size) {
+        mapping_ = {};
+        area_.trim(number_, size);
+        return {number_, size};
+    }
+    void let_go() noexcept {
+        number_ = 0;
+        note_.store(0);
+    }
+    /// Frees what was written; nothing if nothing was.
+    void abandon() noexcept {
+        if (!has_begun()) { return; }
+        mapping_ = {};
+        area_.free(number_);
+        let_go();
+    }
+
+  private:
+    const BulkArea area_;
+    std::atomic<std::uint64_t>& note_;
+    std::uint64_t number_ = 0;
+    os::Mapping mapping_;
+};
+
+/// Frees a message's memory.
+class BulkRange {
+  public:
+    BulkRange(const BulkArea& area, const BulkMessage& message) noexcept
+        : area_(area), number_(message.number) {}
+    BulkRange(const BulkRange&) = delete;
+    BulkRange& operator=(const BulkRange&) = delete;
+    ~BulkRange() { area_.free(number_); }
+
+  private:
+    const BulkArea area_;
+    const std::uint64_t number_;
+};
+
+}  // namespace multiprocessing::detail
