@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What the benchmark programs share: a clock, pinning, and the line that first.py reads.
+// What the benchmark programs share: a clock, pinning, a check of results, and the line that
+// compare.py reads.
 
 #include <fmt/core.h>
 
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 
 namespace bench {
@@ -26,6 +28,14 @@ inline void pin(int cpu) {
 
 inline double seconds_since(clock::time_point begin) {
     return std::chrono::duration<double>(clock::now() - begin).count();
+}
+
+/// Ends a program whose results are wrong: a figure for them would mean nothing. Also keeps the
+/// compiler from leaving out what nobody looks at.
+inline void require(bool right) {
+    if (right) { return; }
+    fmt::print(stderr, "wrong results\n");
+    std::exit(EXIT_FAILURE);
 }
 
 /// The one line of output: what was measured, a number and its unit.
