@@ -3,6 +3,7 @@
 
 #include <multiprocessing/serialize.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -72,6 +73,51 @@ TEST_CASE("a writer into a fixed place fills it and no more") {
     Writer none{std::span<std::byte>()};
     none.bytes(nullptr, 0);
     CHECK_THROWS_AS(none(1), mp::SerializationError);
+}
+
+TEST_CASE("a writer with somewhere to overflow to keeps no more than a mebibyte") {
+    struct Sink final : mp::detail::Overflow {
+        std::vector<std::byte> all;
+        std::size_t largest = 0;
+
+        void append(std::span<const std::byte> bytes) override {
+            all.insert(all.end(), bytes.begin(), bytes.end());
+            largest = std::max(largest, bytes.size());
+        }
+    };
+    Sink sink;
+    Writer out;
+    out.overflow = &sink;
+    const std::vector<int> small(1000, 7);
+    out(1, small);
+    CHECK_FALSE(out.has_overflowed());
+    CHECK(out.size() == out.view().size());
+    CHECK(sink.all.empty());
+
+    // One large value goes where it is; many small ones are gathered before.
+    const std::vector<double> large(1'000'000, 0.5);
+    const std::vector<std::string> many(100'000, "a text that is longer than others");
+    out(large);
+    CHECK(out.has_overflowed());
+    CHECK(sink.largest == large.size() * sizeof(double));
+    out(many, 2);
+    out.spill();
+    CHECK(out.size() == sink.all.size());
+    CHECK(out.view().empty());
+
+    Reader in(sink.all);
+    CHECK(mp::detail::load<int>(in) == 1);
+    CHECK(mp::detail::load<std::vector<int>>(in) == small);
+    CHECK(mp::detail::load<std::vector<double>>(in) == large);
+    CHECK(mp::detail::load<std::vector<std::string>>(in) == many);
+    CHECK(mp::detail::load<int>(in) == 2);
+    CHECK(in.remaining() == 0);
+
+    out.clear();
+    CHECK_FALSE(out.has_overflowed());
+    CHECK(out.size() == 0);
+    out(3);
+    CHECK(out.view().size() == sizeof(int));
 }
 
 TEST_CASE("a reader gives out only what is there") {

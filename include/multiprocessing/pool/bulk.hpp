@@ -39,11 +39,12 @@ class BulkArea {
     bool is_usable() const noexcept { return is_usable_; }
     std::uint64_t new_number() const noexcept { return counter_->fetch_add(1) + 1; }
 
-    /// Makes the range at least so large, and maps it. \throws OSError when there is no space.
-    os::Mapping enlarge(std::uint64_t number, std::size_t size) const {
-        if (size > stride) { throw SerializationError("a message of more than 64 GiB"); }
-        os::reserve(file_, offset(number), os::round_to_pages(size));
-        return os::Mapping(file_, offset(number), size, /*populated=*/true);
+    /// Writes behind the first `size` bytes of the message. \throws OSError when there is no space.
+    void append(std::uint64_t number, std::uint64_t size, std::span<const std::byte> bytes) const {
+        if (bytes.size() > stride - size) {
+            throw SerializationError("a message of more than 64 GiB");
+        }
+        os::write_at(file_, offset(number) + size, bytes);
     }
     /// Maps the message that a record names; returns its bytes, which are there as long as
     /// `mapping` is.
@@ -52,12 +53,7 @@ class BulkArea {
         mapping = os::Mapping(file_, offset(message.number), message.size, /*populated=*/true);
         return {mapping.data(), mapping.size()};
     }
-    /// Gives back what lies behind the first `size` bytes.
-    void trim(std::uint64_t number, std::uint64_t size) const noexcept {
-        const std::uint64_t kept = os::round_to_pages(size);
-        os::punch(file_, offset(number) + kept, stride - kept);
-    }
-    void free(std::uint64_t number) const noexcept { trim(number, 0); }
+    void free(std::uint64_t number) const noexcept { os::punch(file_, offset(number), stride); }
 
   private:
     // The first range is the pool's own. So many go by before an offset is used again that no
@@ -73,7 +69,7 @@ class BulkArea {
     bool is_usable_;
 };
 
-/// Where a `Writer` goes on when its buffer gets large: `writer.overflow = &bulk`.
+/// Takes what is too much for a `Writer`'s buffer: `writer.overflow = &bulk`.
 /// \safety one thread at a time.
 class BulkWriter final : public Overflow {
   public:
@@ -85,40 +81,32 @@ class BulkWriter final : public Overflow {
     BulkWriter& operator=(const BulkWriter&) = delete;
     ~BulkWriter() override { abandon(); }
 
-    std::span<std::byte> enlarge(std::size_t size) override {
-        if (!has_begun()) {
-            number_ = area_.new_number();
-            note_.store(number_);
+    void append(std::span<const std::byte> bytes) override {
+        if (message_.number == 0) {
+            message_ = {.number = area_.new_number(), .size = 0};
+            note_.store(message_.number);
         }
-        mapping_ = area_.enlarge(number_, size);
-        return {mapping_.data(), size};
+        area_.append(message_.number, message_.size, bytes);
+        message_.size += bytes.size();
     }
-    bool has_begun() const noexcept { return number_ != 0; }
 
-    /// Returns the message, which has so many bytes; it is the receiver's once it was told, and
-    /// `let_go` called.
-    BulkMessage finish(std::size_t size) {
-        mapping_ = {};
-        area_.trim(number_, size);
-        return {number_, size};
-    }
+    /// The message so far; the receiver's once it was told, and `let_go` called.
+    const BulkMessage& message() const noexcept { return message_; }
     void let_go() noexcept {
-        number_ = 0;
+        message_ = {};
         note_.store(0);
     }
     /// Frees what was written; nothing if nothing was.
     void abandon() noexcept {
-        if (!has_begun()) { return; }
-        mapping_ = {};
-        area_.free(number_);
+        if (message_.number == 0) { return; }
+        area_.free(message_.number);
         let_go();
     }
 
   private:
     const BulkArea area_;
     std::atomic<std::uint64_t>& note_;
-    std::uint64_t number_ = 0;
-    os::Mapping mapping_;
+    BulkMessage message_{};
 };
 
 /// Frees a message's memory.

@@ -308,7 +308,8 @@ void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t firs
             if (job->limits.any()) { arguments.raw(job->limits); }
             job->encode(chunk, arguments);
             if (arguments.has_overflowed()) {
-                message = bulk.finish(arguments.size());
+                arguments.spill();
+                message = bulk.message();
                 task.bulk = std::make_shared<BulkRange>(table_.bulk, message);
                 bulk.let_go();
             }

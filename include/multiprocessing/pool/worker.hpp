@@ -109,11 +109,7 @@ class Worker {
             tell_exception(header, error);
         }
         MULTIPROCESSING_KILL_POINT("worker.run.told");
-        if (results_.has_overflowed()) {
-            results_.clear();
-        } else if (results_.size() > kept_buffer) {
-            results_.release();
-        }
+        if (results_.size() > kept_buffer) { results_.release(); }
         if (arguments_.size() > kept_buffer) { arguments_ = {}; }
     }
 
@@ -122,9 +118,9 @@ class Worker {
             bulk_.abandon();  // what did not go well at the first attempt
             return table_.tell(header, results_.view());
         }
+        results_.spill();
         header.is_bulk = 1;
-        const BulkMessage message = bulk_.finish(results_.size());
-        table_.tell(header, std::as_bytes(std::span(&message, 1)));
+        table_.tell(header, std::as_bytes(std::span(&bulk_.message(), 1)));
         MULTIPROCESSING_KILL_POINT("worker.tell.bulk");
         bulk_.let_go();
     }

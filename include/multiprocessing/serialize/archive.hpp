@@ -83,15 +83,14 @@ inline constexpr unsigned max_nesting = 128;
         text_of("the bytes are not a value of the type asked for: {}", {what}));
 }
 
-/// Where a `Writer` goes on that has more to write than it should keep in a buffer of its own.
+/// Takes what a `Writer` has more of than it should keep in a buffer of its own.
 struct Overflow {
     /// From so many bytes on.
     static constexpr std::size_t from = 1024 * 1024;
 
     virtual ~Overflow() = default;
-    /// Returns memory of at least `size` bytes, of which the first are those written so far: what
-    /// the previous call returned is void, and its bytes stand here.
-    virtual std::span<std::byte> enlarge(std::size_t size) = 0;
+    /// Takes the next bytes.
+    virtual void append(std::span<const std::byte> bytes) = 0;
 };
 
 namespace archives {
@@ -113,7 +112,12 @@ class Writer {
 
     /// Appends `size` bytes as they are.
     void bytes(const void* data, std::size_t size) {
-        if (size > static_cast<std::size_t>(end_ - cursor_)) { grow(size); }
+        if (size > static_cast<std::size_t>(end_ - cursor_)) {
+            if (overflow != nullptr && used() + size >= Overflow::from) {
+                return spill(data, size);
+            }
+            grow(size);
+        }
         if (size != 0) {
             std::memcpy(cursor_, data, size);
             cursor_ += size;
@@ -130,20 +134,21 @@ class Writer {
     void length(std::size_t n) { raw(static_cast<std::uint64_t>(n)); }
 
     /// Returns how many bytes were written.
-    std::size_t size() const noexcept { return static_cast<std::size_t>(cursor_ - begin_); }
-    /// Returns what was written; valid until the next write.
-    std::span<const std::byte> view() const noexcept { return {begin_, size()}; }
+    std::size_t size() const noexcept { return spilled_ + used(); }
+    /// Returns what was written, unless it has overflowed; valid until the next write.
+    std::span<const std::byte> view() const noexcept { return {begin_, used()}; }
     /// Gives away what was written and starts anew.
     std::vector<std::byte> release();
     /// Starts anew with the capacity that is there.
     void clear() noexcept {
-        if (has_overflowed_) { leave_overflow(); }
         cursor_ = begin_;
+        spilled_ = 0;
         depth_ = 0;
     }
     /// Makes room for `more` further bytes at once.
     void reserve(std::size_t more) {
-        if (more > static_cast<std::size_t>(end_ - cursor_)) { grow(more); }
+        const bool overflows = overflow != nullptr && used() + more >= Overflow::from;
+        if (more > static_cast<std::size_t>(end_ - cursor_) && !overflows) { grow(more); }
     }
 
     template <class... Ts>
@@ -162,29 +167,32 @@ class Writer {
 
     /// Where the descriptors of handles go; null where handles cannot be sent.
     HandleSink* handles = nullptr;
-    /// Where it goes on when its buffer gets large; null: it does not.
+    /// Where bytes go when its buffer gets large; null: the buffer gets larger.
     Overflow* overflow = nullptr;
-    /// Tells whether what was written stands there.
-    bool has_overflowed() const noexcept { return has_overflowed_; }
+    /// Tells whether they have.
+    bool has_overflowed() const noexcept { return spilled_ != 0; }
+    /// Has them all go there, those that are still in the buffer too.
+    void spill() {
+        overflow->append(view());
+        spilled_ += used();
+        cursor_ = begin_;
+    }
 
   private:
     template <class>
     friend class Level;
 
+    std::size_t used() const noexcept { return static_cast<std::size_t>(cursor_ - begin_); }
     [[gnu::cold]] void grow(std::size_t more);
-    void leave_overflow() noexcept {
-        has_overflowed_ = false;
-        begin_ = buffer_.data();
-        end_ = begin_ + buffer_.size();
-    }
+    [[gnu::cold]] void spill(const void* data, std::size_t size);
 
     std::vector<std::byte> buffer_;  // empty when `fixed_`
     std::byte* begin_ = nullptr;  // begin_ <= cursor_ <= end_, in `buffer_` or in the fixed place
     std::byte* cursor_ = nullptr;
     std::byte* end_ = nullptr;
     unsigned depth_ = 0;
+    std::size_t spilled_ = 0;  // bytes that have gone to `overflow`
     bool fixed_ = false;
-    bool has_overflowed_ = false;
 };
 
 /// Reads values out of contiguous memory that it does not own.
@@ -288,36 +296,32 @@ inline void Writer::grow(std::size_t more) {
     if (fixed_) {
         throw SerializationError("a value was written that is longer than the place for it");
     }
-    const std::size_t used = size();
-    const std::size_t wanted = used + more;
-    if (wanted < used) { throw std::bad_alloc(); }
+    const std::size_t before = used();
+    const std::size_t wanted = before + more;
+    if (wanted < before) { throw std::bad_alloc(); }
     // Doubling keeps the copying linear; a large single value gets what it needs and no more.
-    const auto capacity = static_cast<std::size_t>(end_ - begin_);
-    const std::size_t larger = wanted > 2 * capacity ? (wanted < 64 ? 64 : wanted) : 2 * capacity;
-    if (overflow != nullptr && larger >= Overflow::from) {
-        const std::span<std::byte> place = overflow->enlarge(larger);
-        if (!std::exchange(has_overflowed_, true) && used != 0) {
-            std::memcpy(place.data(), begin_, used);
-        }
-        begin_ = place.data();
-        cursor_ = begin_ + used;
-        end_ = begin_ + place.size();
-        return;
-    }
-    buffer_.resize(larger);
+    buffer_.resize(wanted > 2 * buffer_.size() ? (wanted < 64 ? 64 : wanted) : 2 * buffer_.size());
     begin_ = buffer_.data();
-    cursor_ = begin_ + used;
+    cursor_ = begin_ + before;
     end_ = begin_ + buffer_.size();
 }
 
-inline std::vector<std::byte> Writer::release() {
-    if (fixed_ || has_overflowed_) {
-        std::vector<std::byte> copy(begin_, cursor_);
-        clear();
-        return copy;
+// Small values are gathered, large ones go where they are.
+inline void Writer::spill(const void* data, std::size_t size) {
+    spill();
+    if (size >= Overflow::from / 16) {
+        overflow->append({static_cast<const std::byte*>(data), size});
+        spilled_ += size;
+    } else {
+        bytes(data, size);
     }
-    buffer_.resize(size());
+}
+
+inline std::vector<std::byte> Writer::release() {
+    if (fixed_) { return std::vector<std::byte>(begin_, cursor_); }
+    buffer_.resize(used());
     begin_ = cursor_ = end_ = nullptr;
+    spilled_ = 0;
     depth_ = 0;
     return std::exchange(buffer_, {});
 }
