@@ -154,7 +154,7 @@ function(mp_tool_tests)
   mp_script_test("tools: the headers keep the rules" tools ${tools}/check_headers)
   mp_script_test("tools: python-parity.md is up to date" tools ${tools}/python_parity --check)
   mp_script_test("tools: the samples are compiled" tools ${tools}/check_samples)
-  foreach(test IN ITEMS check_headers python_parity check_samples compile_fail)
+  foreach(test IN ITEMS check_headers python_parity check_samples compile_fail pictures)
     mp_script_test("tools: test_${test}" tools ${CMAKE_CURRENT_SOURCE_DIR}/tools/test_${test}.py)
   endforeach()
   mp_script_test("tools: the umbrella is light" tools ${tools}/header_weight
