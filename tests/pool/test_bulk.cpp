@@ -23,7 +23,10 @@
 #include <fstream>
 #include <map>
 #include <numeric>
+#include <random>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace mp = multiprocessing;
@@ -149,6 +152,8 @@ TEST_CASE("a large message that cannot be written costs its task alone", "[pool]
     mp::Pool pool(1);
     CHECK_THROWS_AS(pool.apply_async(take<Throws>, Throws()).get(bound), std::runtime_error);
     CHECK_THROWS_AS(pool.apply_async(make<Throws>, 1).get(bound), std::runtime_error);
+    const auto outcomes = pool.map_outcome(make<Throws>, std::vector<int>{1, 2});
+    CHECK(std::none_of(outcomes.begin(), outcomes.end(), [](const auto& each) { return each; }));
     CHECK(bulk_memory_is_back());
     CHECK(pool.apply_async(sum_of, numbers(2 * MiB)).get(bound) == sum_of(numbers(2 * MiB)));
 }
@@ -160,6 +165,28 @@ TEST_CASE("who is killed while he writes a large result leaves no memory behind"
     }
     CHECK(bulk_memory_is_back());
     CHECK(pool.apply_async(negated, numbers(2 * MiB)).get(bound) == negated(numbers(2 * MiB)));
+}
+
+TEST_CASE("workers are killed at random while large data crosses", "[pool][crash]") {
+    mp::Pool pool(2);
+    const std::vector<Numbers> items(6, numbers(2 * MiB));
+    const Numbers expected = negated(items.front());
+    std::mt19937 random(20261121);
+    std::size_t lost = 0;
+    for (int round = 0; round < 30; ++round) {
+        auto results = pool.map_async(negated, items, 1);
+        for (int kill = 0; kill < 2; ++kill) {
+            std::this_thread::sleep_for(std::chrono::microseconds(random() % 20'000));
+            const auto workers = pool.workers();
+            if (!workers.empty()) { ::kill(workers[random() % workers.size()].pid, SIGKILL); }
+        }
+        try {
+            for (const Numbers& each : results.get(bound)) { CHECK(each == expected); }
+        } catch (const mp::WorkerDiedError&) { ++lost; }
+    }
+    INFO(lost << " of 30 maps lost an item");
+    CHECK(pool.map_async(negated, items, 1).get(bound).back() == expected);
+    CHECK(bulk_memory_is_back());
 }
 
 TEST_CASE("a task with a large argument is run again with the same", "[pool][crash]") {

@@ -84,6 +84,7 @@ TEST_CASE("a writer with somewhere to overflow to keeps no more than a mebibyte"
             all.insert(all.end(), bytes.begin(), bytes.end());
             largest = std::max(largest, bytes.size());
         }
+        void restart() noexcept override { all.clear(); }
     };
     Sink sink;
     Writer out;
@@ -116,6 +117,7 @@ TEST_CASE("a writer with somewhere to overflow to keeps no more than a mebibyte"
     out.clear();
     CHECK_FALSE(out.has_overflowed());
     CHECK(out.size() == 0);
+    CHECK(sink.all.empty());
     out(3);
     CHECK(out.view().size() == sizeof(int));
 }

@@ -79,7 +79,7 @@ class BulkWriter final : public Overflow {
         : area_(area), note_(note) {}
     BulkWriter(const BulkWriter&) = delete;
     BulkWriter& operator=(const BulkWriter&) = delete;
-    ~BulkWriter() override { abandon(); }
+    ~BulkWriter() override { restart(); }
 
     void append(std::span<const std::byte> bytes) override {
         if (message_.number == 0) {
@@ -90,17 +90,18 @@ class BulkWriter final : public Overflow {
         message_.size += bytes.size();
     }
 
+    /// Frees what was written; nothing if nothing was.
+    void restart() noexcept override {
+        if (message_.number == 0) { return; }
+        area_.free(message_.number);
+        let_go();
+    }
+
     /// The message so far; the receiver's once it was told, and `let_go` called.
     const BulkMessage& message() const noexcept { return message_; }
     void let_go() noexcept {
         message_ = {};
         note_.store(0);
-    }
-    /// Frees what was written; nothing if nothing was.
-    void abandon() noexcept {
-        if (message_.number == 0) { return; }
-        area_.free(message_.number);
-        let_go();
     }
 
   private:

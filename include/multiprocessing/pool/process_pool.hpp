@@ -315,7 +315,7 @@ void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t firs
             }
         } catch (...) {
             error = std::current_exception();
-            bulk.abandon();
+            bulk.restart();
         }
         task.bytes = arguments.size();
         const auto record = task.bulk ? std::as_bytes(std::span(&message, 1)) : arguments.view();

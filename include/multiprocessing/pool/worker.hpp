@@ -103,7 +103,7 @@ class Worker {
             if (error == nullptr) { tell_result(header); }
         } catch (...) { error = std::current_exception(); }
         if (error != nullptr) {
-            bulk_.abandon();
+            bulk_.restart();
             header.is_bulk = 0;
             header.kind = NewsKind::undeliverable;
             tell_exception(header, error);
@@ -115,7 +115,7 @@ class Worker {
 
     void tell_result(NewsHeader& header) {
         if (!results_.has_overflowed()) {
-            bulk_.abandon();  // what did not go well at the first attempt
+            bulk_.restart();  // what did not go well at the first attempt
             return table_.tell(header, results_.view());
         }
         results_.spill();

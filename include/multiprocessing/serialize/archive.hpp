@@ -91,6 +91,8 @@ struct Overflow {
     virtual ~Overflow() = default;
     /// Takes the next bytes.
     virtual void append(std::span<const std::byte> bytes) = 0;
+    /// Forgets those that it was given: the writer starts anew.
+    virtual void restart() noexcept = 0;
 };
 
 namespace archives {
@@ -141,8 +143,8 @@ class Writer {
     std::vector<std::byte> release();
     /// Starts anew with the capacity that is there.
     void clear() noexcept {
+        if (std::exchange(spilled_, 0) != 0) { overflow->restart(); }
         cursor_ = begin_;
-        spilled_ = 0;
         depth_ = 0;
     }
     /// Makes room for `more` further bytes at once.
