@@ -25,6 +25,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -62,6 +63,13 @@ std::map<int, std::vector<std::string>> many_texts(int count) {
 std::uint64_t die_at_first(int times, const Numbers& all) {
     if (++cell(Cell::count) <= times) { ::raise(SIGKILL); }
     return sum_of(all);
+}
+
+// Is asked to stop, and has to be killed.
+int stay_deaf(const Numbers& all, std::stop_token) {
+    ++cell(Cell::started);
+    std::this_thread::sleep_for(60s);
+    return all.empty() ? 1 : 0;
 }
 
 // Does something when some of it has been written.
@@ -213,6 +221,18 @@ TEST_CASE("a cancelled task's large argument is given back", "[pool]") {
     CHECK(bulk_memory_is_back());
     release.now();
     CHECK(first.get(bound) == 1);
+}
+
+TEST_CASE("a running task that is cancelled has its large argument until its worker is gone",
+          "[pool]") {
+    support::reset_cells();
+    mp::Pool pool(1);
+    auto running = pool.apply_async(stay_deaf, numbers(8 * MiB));
+    REQUIRE(support::have_started(1));
+    CHECK(running.cancel());
+    CHECK_THROWS_AS(running.get(bound), mp::CancelledError);
+    CHECK(bulk_memory() >= 8 * MiB);
+    CHECK(bulk_memory_is_back());
 }
 
 #ifndef __SANITIZE_ADDRESS__  // which keeps what was freed

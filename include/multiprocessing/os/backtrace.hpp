@@ -54,6 +54,7 @@ class FaultRecorder {
   public:
     static void begin(FaultNote& note) {
         note_ = &note;
+        process_ = ::getpid();
         // The first call loads what it needs.
         void* frame = nullptr;
         ::backtrace(&frame, 1);
@@ -77,6 +78,10 @@ class FaultRecorder {
 
   private:
     static void record(int number, siginfo_t* info, void*) {
+        if (::getpid() != process_) {  // a child's, whose death is nobody's news
+            ::raise(number);
+            return;
+        }
         // Should the fault have come from where unwinding needs a lock: not for ever.
         static_cast<void>(timer_.try_start(std::chrono::seconds(1)));
         void* frames[FaultNote::most_frames + 2];
@@ -94,6 +99,7 @@ class FaultRecorder {
     }
 
     static inline FaultNote* note_ = nullptr;
+    static inline pid_t process_ = 0;
     static inline KillTimer timer_{CLOCK_MONOTONIC};
 };
 

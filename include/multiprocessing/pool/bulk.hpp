@@ -33,10 +33,10 @@ class BulkArea {
   public:
     /// `counter` is shared by all who use the file.
     BulkArea(int file, std::atomic<std::uint64_t>& counter) noexcept
-        : file_(file), counter_(&counter), is_usable_(!os::is_file_size_limited()) {}
+        : file_(file), counter_(&counter) {}
 
-    /// Tells whether there is any room; where the size of files is limited there is none.
-    bool is_usable() const noexcept { return is_usable_; }
+    /// Tells whether there is any room; in a process that may only write small files there is none.
+    static bool is_usable() noexcept { return !os::is_file_size_limited(); }
     std::uint64_t new_number() const noexcept { return counter_->fetch_add(1) + 1; }
 
     /// Writes behind the first `size` bytes of the message. \throws OSError when there is no space.
@@ -54,6 +54,7 @@ class BulkArea {
         return {mapping.data(), mapping.size()};
     }
     void free(std::uint64_t number) const noexcept { os::punch(file_, offset(number), stride); }
+    void free_all() const noexcept { os::punch(file_, stride, ranges * stride); }
 
   private:
     // The first range is the pool's own. So many go by before an offset is used again that no
@@ -66,7 +67,6 @@ class BulkArea {
 
     int file_;
     std::atomic<std::uint64_t>* counter_;
-    bool is_usable_;
 };
 
 /// Takes what is too much for a `Writer`'s buffer: `writer.overflow = &bulk`.

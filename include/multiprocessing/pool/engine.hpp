@@ -81,6 +81,8 @@ class Job : public std::enable_shared_from_this<Job> {
     std::uint64_t seed = 0;
     /// Its function takes a `std::stop_token`, and has a moment to follow it when it is cancelled.
     bool takes_stop_token = false;
+    /// Who submits its chunks bounds how many there are: an engine that is full takes them.
+    bool is_paced = false;
 
     /// Returns what its function is called, as far as that is known.
     virtual std::string function_name() const { return "task"; }
@@ -127,7 +129,8 @@ class Engine {
     virtual ~Engine() = default;
 
     /// Takes chunks [first, first + count) of the job, behind what is there already. A job may come
-    /// again with further chunks. Does not wait for workers. \throws ValueError
+    /// again with further chunks. Does not wait for workers, unless `max_pending` says so. \throws
+    /// ValueError
     /// (`throw_not_running`) after `close` or `terminate`, BrokenProcessPool when it
     ///     cannot go on; then none of the chunks was taken.
     virtual void submit(const std::shared_ptr<Job>& job, std::size_t first, std::size_t count) = 0;

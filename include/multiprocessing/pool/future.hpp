@@ -192,17 +192,13 @@ class Completions {
             const std::scoped_lock lock(shared_->mutex);
             return enough(shared_->order.size(), shared_->failed);
         };
-        const auto first = std::find_if(watched_.begin(), watched_.end(),
-                                        [](const Watched& each) { return each.job != nullptr; });
-        const auto engine = first == watched_.end() ? nullptr : first->job->engine();
-        if (engine != nullptr && engine->is_own_thread()) {
-            // In a callback: nobody else would bring what is waited for.
-            while (!there() && !deadline.has_passed()) {
-                const Deadline moment(std::min<std::chrono::nanoseconds>(
-                    deadline.left(std::chrono::milliseconds(20)), std::chrono::milliseconds(20)));
-                first->job->wait_until(Predicate(there), moment);
+        for (const Watched& each : watched_) {
+            // Those that are done know their engine no more.
+            const auto engine = each.job != nullptr ? each.job->engine() : nullptr;
+            if (engine != nullptr && engine->is_own_thread()) {
+                // In a callback: nobody else would bring what is waited for.
+                return engine->wait(*each.job, Predicate(there), deadline);
             }
-            return there();
         }
         std::unique_lock lock(shared_->mutex);
         const auto enough_now = [&] { return enough(shared_->order.size(), shared_->failed); };

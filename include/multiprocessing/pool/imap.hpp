@@ -53,7 +53,9 @@ template <class R>
 class ImapState : public LazyJob {
   public:
     ImapState(std::shared_ptr<PoolCore<std::void_t<R>>> core, Passing passing, ImapPlan plan)
-        : LazyJob(core->engine(), passing), plan_(plan), core_(std::move(core)) {}
+        : LazyJob(core->engine(), passing), plan_(plan), core_(std::move(core)) {
+        this->is_paced = true;
+    }
 
     /// Submits the first chunks.
     void begin() {

@@ -153,6 +153,7 @@ class Nursery {
             }
         }
         end_workers();
+        taps_.finish();
     }
 
   private:

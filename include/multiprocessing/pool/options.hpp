@@ -42,7 +42,8 @@ struct PoolOptions {
     bool limit_threads = true;  ///< numerical libraries in a worker get its share of processors
     std::uint64_t seed = 0;     ///< what `task_seed()` is made from
     OnWorkerDeath on_worker_death = replace_worker;
-    /// Back-pressure: who submits more waits, but for callbacks and tasks, which make the room. How
+    /// Back-pressure: who submits more waits, but for callbacks and tasks, which make the room, and
+    /// `imap`, which has its `buffersize`. How
     /// many chunks may wait and run, and how many bytes their arguments may take in worker
     /// processes (one chunk may always); 0: no bound.
     std::size_t max_pending = 0;

@@ -98,6 +98,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
         bool taken = false;   // somebody was started, and his death has not been reported
         bool ready = false;   // he has run the initializer
         bool failed = false;  // his initializer failed; his death will follow
+        std::shared_ptr<BulkRange> given_up = {};  // perhaps he still reads it
     };
     // A task that was cancelled, and whose function has been asked to stop.
     struct Stopping {
@@ -108,9 +109,9 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     // From the time when its chunks are accepted until the last is put: close() waits for it.
     class Submission {
       public:
-        explicit Submission(ProcessPool& pool) : pool_(pool) {
+        explicit Submission(ProcessPool& pool, bool must_run = true) : pool_(pool) {
             const std::scoped_lock lock(pool_.mutex_);
-            pool_.check_running();
+            if (must_run) { pool_.check_running(); }
             ++pool_.submissions_;
         }
         Submission(const Submission&) = delete;
@@ -132,10 +133,12 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
 
     // The supervisor's.
     void supervise();
+    void step(std::chrono::nanoseconds patience);
     bool receive(std::chrono::nanoseconds patience);
     bool fetch(News& news, std::chrono::nanoseconds patience);
     void handle(News news);
-    void handle_result(const NewsHeader& header, Reader& body);
+    void handle_result(const News& news);
+    void deliver(const News& news, const Outstanding& task);
     void trace_task(std::uint32_t worker, const Outstanding& task, std::int64_t began,
                     std::int64_t ended, std::string_view how);
     void handle_ready(std::uint32_t worker);
@@ -145,8 +148,8 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     static std::string last_line(const std::string& text);
     std::string traceback_of(std::uint32_t worker);
     Place bury(std::uint32_t worker, const DeathNotice& notice, std::string stderr_tail);
-    void give_verdict(std::uint32_t worker, const DeathNotice& notice, std::string stderr_tail,
-                      Outstanding task);
+    std::exception_ptr verdict_on(Outstanding& task, std::uint32_t worker,
+                                  const DeathNotice& notice, std::string stderr_tail);
     bool has_lost(std::uint32_t worker, std::uint64_t sequence);
     void fill_up();
     void check_nursery();
@@ -179,6 +182,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
 
     const PoolOptions options_;
     JobTable<Lazy> table_;
+    const bool has_bulk_ = BulkArea::is_usable();
     std::thread supervisor_;
     std::atomic<std::thread::id> supervisor_id_{};
     std::atomic<bool> lingers_{false};
@@ -284,13 +288,15 @@ void ProcessPool<Lazy>::start_nursery() {
     const std::scoped_lock lock(mutex_);
     nursery_ = std::move(nursery);
     line_ = std::move(line);
+    if (watches_memory_) { line_.send(NurseryCommand{.what = NurseryCommand::What::watch_memory}); }
     std::fill(places_.begin(), places_.end(), Place{.taken = true});
 }
 
 template <class Lazy>
 void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first,
                                std::size_t count) {
-    if (Trace<Lazy>::instance().flag().load(std::memory_order_relaxed) != 0) {
+    // Only once: chunks that were submitted before may be under way.
+    if (first == 0 && Trace<Lazy>::instance().flag().load(std::memory_order_relaxed) != 0) {
         job->trace_name = job->name.empty() ? job->function_name() : job->name;
     }
     std::optional<Submission> accepted;
@@ -298,7 +304,7 @@ void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t firs
     std::atomic<std::uint64_t> unnoted{0};  // should this process die, the file goes with it
     BulkWriter bulk(table_.bulk, unnoted);
     Writer arguments;
-    if (table_.bulk.is_usable()) { arguments.overflow = &bulk; }
+    if (has_bulk_) { arguments.overflow = &bulk; }
     for (std::size_t chunk = first; chunk < first + count; ++chunk) {
         Outstanding task{.job = job, .chunk = chunk, .retries = job->retries};
         std::exception_ptr error;
@@ -339,7 +345,7 @@ void ProcessPool<Lazy>::check_running() const {
 template <class Lazy>
 std::exception_ptr ProcessPool<Lazy>::submit(std::unique_lock<std::mutex>& lock, Outstanding task,
                                              std::span<const std::byte> record) {
-    await_room(lock, task.bytes);
+    if (!task.job->is_paced) { await_room(lock, task.bytes); }
     // It ended between two chunks: those that were put have their verdict already.
     if (phase_ == Phase::broken || phase_ == Phase::terminated) { return verdict_; }
     try {
@@ -436,14 +442,18 @@ bool ProcessPool<Lazy>::run_again(Outstanding& task) {
 template <class Lazy>
 std::size_t ProcessPool<Lazy>::cancel(const Job* job, Engine::Reach reach) {
     std::vector<Outstanding> taken;
+    std::exception_ptr error;
     {
         const std::scoped_lock lock(mutex_);
-        take_waiting(job, taken);
-        if (reach == Engine::Reach::running_too) { take_running(*job, taken); }
+        try {
+            take_waiting(job, taken);
+            if (reach == Engine::Reach::running_too) { take_running(*job, taken); }
+        } catch (...) { error = std::current_exception(); }  // no memory; what was taken is
     }
     for (const Outstanding& task : taken) {
         task.job->failed(task.chunk, 0, std::make_exception_ptr(CancelledError()));
     }
+    if (error != nullptr) { std::rethrow_exception(error); }
     return taken.size();
 }
 
@@ -458,9 +468,9 @@ void ProcessPool<Lazy>::take_waiting(const Job* job, std::vector<Outstanding>& t
         Outstanding& task =
             outstanding_[static_cast<std::size_t>(header.sequence - first_outstanding_)];
         if (job != nullptr && task.job.get() != job) { return; }
+        taken.push_back(task);
         header.taken_back = 1;
         std::memcpy(record.data(), &header, sizeof header);
-        taken.push_back(task);
         forget(task);
     });
 }
@@ -475,11 +485,13 @@ void ProcessPool<Lazy>::take_running(const Job& job, std::vector<Outstanding>& t
         }
     });
     for (const std::uint64_t sequence : claimed) {
+        Outstanding& task = outstanding_[static_cast<std::size_t>(sequence - first_outstanding_)];
         // Two may have noted it: one who died before he had taken it, and who took it then.
         bool has_ended = false;
         for (std::uint32_t worker = 0; worker < table_.workers(); ++worker) {
             WorkerSlot& slot = table_.slot(worker);
             if (slot.claim.load() != sequence + 1) { continue; }
+            places_[worker].given_up = task.bulk;
             if (job.takes_stop_token && !slot.run.has_finished(sequence)) {
                 ask_to_stop(worker, sequence);
             } else {
@@ -487,7 +499,6 @@ void ProcessPool<Lazy>::take_running(const Job& job, std::vector<Outstanding>& t
             }
         }
         if (has_ended) { continue; }  // its result is on the way
-        Outstanding& task = outstanding_[static_cast<std::size_t>(sequence - first_outstanding_)];
         taken.push_back(task);
         forget(task);
     }
@@ -596,7 +607,7 @@ template <class Lazy>
 bool ProcessPool<Lazy>::wait(Job& job, Predicate there, const Deadline& deadline) {
     if (!in_supervisor()) { return job.sleep_until(there, deadline); }
     // In a callback: nobody else would bring what it waits for.
-    while (!there() && !deadline.has_passed()) { receive(deadline.left(os::wait_slice)); }
+    while (!there() && !deadline.has_passed()) { step(deadline.left(os::wait_slice)); }
     return there();
 }
 
@@ -630,8 +641,9 @@ void ProcessPool<Lazy>::end(Phase phase, std::exception_ptr verdict) {
         }
         phase_ = phase;
         verdict_ = verdict;
-        // The entries stay, without their jobs, so that sequences go on meaning what they meant.
-        for (Outstanding& task : outstanding_) { unfinished.push_back(std::exchange(task, {})); }
+        // Sequences go on meaning what they meant.
+        first_outstanding_ += outstanding_.size();
+        unfinished.swap(outstanding_);
         open_ = 0;
         open_bytes_ = 0;
         repeatable_ = 0;
@@ -648,7 +660,7 @@ template <class Lazy>
 void ProcessPool<Lazy>::join() {
     if (in_supervisor()) {
         // From a callback: all that can be waited for here is that every task has its verdict.
-        while (!is_done()) { receive(os::wait_slice); }
+        while (!is_done()) { step(os::wait_slice); }
         return;
     }
     {
@@ -668,6 +680,8 @@ ProcessPool<Lazy>::~ProcessPool() {
         supervisor_.detach();
         stop_nursery();
     }
+    // Results that nobody has read: other processes may have the file for longer.
+    table_.bulk.free_all();
 }
 
 template <class Lazy>
@@ -676,6 +690,7 @@ void ProcessPool<Lazy>::stop_nursery() {
     {
         const std::scoped_lock lock(mutex_);
         gently = phase_ == Phase::closed;
+        if (gently) { close_ring(); }
         line_.send(NurseryCommand{.what = gently ? NurseryCommand::What::finish
                                                  : NurseryCommand::What::quit});
     }
@@ -712,14 +727,21 @@ std::vector<WorkerInfo> ProcessPool<Lazy>::workers() const {
 template <class Lazy>
 void ProcessPool<Lazy>::supervise() {
     supervisor_id_.store(std::this_thread::get_id());
-    for (; !is_done(); end_the_deaf()) {
+    while (!is_done()) {
         try {
-            if (!receive(os::wait_slice)) { check_nursery(); }
+            step(os::wait_slice);
         } catch (...) {
             // Without memory or descriptors: nothing further can be promised to anybody.
             end(Phase::broken, std::current_exception());
         }
     }
+}
+
+// All that the supervisor does, once; also where a callback waits for something.
+template <class Lazy>
+void ProcessPool<Lazy>::step(std::chrono::nanoseconds patience) {
+    if (!receive(patience)) { check_nursery(); }
+    end_the_deaf();
 }
 
 template <class Lazy>
@@ -755,13 +777,7 @@ bool ProcessPool<Lazy>::fetch(News& news, std::chrono::nanoseconds patience) {
 
 template <class Lazy>
 void ProcessPool<Lazy>::handle(News news) {
-    os::Mapping mapping;
-    std::optional<BulkRange> bulk;
-    if (news.header.is_bulk != 0) {
-        bulk.emplace(table_.bulk, Reader(news.body).raw<BulkMessage>());
-    }
-    Reader body(bulk ? table_.bulk.view(news.body, mapping)
-                     : std::span<const std::byte>(news.body));
+    Reader body(news.body);
     switch (news.header.kind) {
         case NewsKind::ready:
             handle_ready(news.header.worker);
@@ -776,7 +792,7 @@ void ProcessPool<Lazy>::handle(News news) {
         }
         case NewsKind::result:
         case NewsKind::undeliverable:
-            handle_result(news.header, body);
+            handle_result(news);
             break;
         case NewsKind::died: {
             const auto notice = body.raw<DeathNotice>();
@@ -789,10 +805,33 @@ void ProcessPool<Lazy>::handle(News news) {
 }
 
 template <class Lazy>
-void ProcessPool<Lazy>::handle_result(const NewsHeader& header, Reader& body) {
+void ProcessPool<Lazy>::handle_result(const News& news) {
+    const NewsHeader& header = news.header;
     nursery_deaths_ = 0;
+    std::optional<BulkRange> bulk;  // freed when it has been read, or if nobody wants it
+    if (header.is_bulk != 0) { bulk.emplace(table_.bulk, Reader(news.body).raw<BulkMessage>()); }
     const Outstanding task = take(header.sequence);
-    if (task.job == nullptr) { return; }  // it was terminated or cancelled meanwhile
+    if (task.job == nullptr) {
+        // It was terminated or cancelled meanwhile.
+        std::shared_ptr<BulkRange> given_up;
+        const std::scoped_lock lock(mutex_);
+        given_up.swap(places_[header.worker].given_up);
+        return;
+    }
+    try {
+        deliver(news, task);
+    } catch (...) {
+        task.job->failed(task.chunk, table_.slot(header.worker).item.load(),
+                         std::current_exception());
+    }
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::deliver(const News& news, const Outstanding& task) {
+    const NewsHeader& header = news.header;
+    os::Mapping mapping;
+    Reader body(header.is_bulk != 0 ? table_.bulk.view(news.body, mapping)
+                                    : std::span<const std::byte>(news.body));
     if (header.began != 0) {
         trace_task(header.worker, task, header.began, header.ended,
                    header.kind == NewsKind::result ? "with a result" : "with an error");
@@ -852,8 +891,8 @@ void ProcessPool<Lazy>::handle_failed_start(std::exception_ptr why) {
     bool others_work;
     {
         const std::scoped_lock lock(mutex_);
-        others_work =
-            std::any_of(places_.begin(), places_.end(), [](Place place) { return place.ready; });
+        others_work = std::any_of(places_.begin(), places_.end(),
+                                  [](const Place& place) { return place.ready; });
     }
     if (others_work) {
         given_up_ = true;
@@ -933,10 +972,17 @@ typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
                                                           const DeathNotice& notice,
                                                           std::string stderr_tail) {
     WorkerSlot& slot = table_.slot(worker);
+    const std::uint64_t item = slot.item.load();
+    Outstanding task;
+    std::exception_ptr verdict;
     if (const std::uint64_t claim = slot.claim.load(); claim != 0 && has_lost(worker, claim - 1)) {
-        if (Outstanding task = take(claim - 1); task.job != nullptr) {
-            give_verdict(worker, notice, std::move(stderr_tail), std::move(task));
-        }
+        const Submission perhaps(*this, /*must_run=*/false);
+        task = take(claim - 1);
+        try {
+            if (task.job != nullptr) {
+                verdict = verdict_on(task, worker, notice, std::move(stderr_tail));
+            }
+        } catch (...) { verdict = std::current_exception(); }
     }
     slot.claim.store(0);
     slot.member.store(0);
@@ -948,15 +994,22 @@ typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
     slot.run_until.store(0);
     slot.cpu_until.store(0);
     slot.most_memory.store(0);
-    const std::scoped_lock lock(mutex_);
-    return std::exchange(places_[worker], {});
+    Place place;
+    {
+        const std::scoped_lock lock(mutex_);
+        place = std::exchange(places_[worker], {});
+    }
+    // Last, since a callback may wait for something: somebody else has the place then.
+    if (verdict != nullptr) { task.job->failed(task.chunk, item, verdict); }
+    return place;
 }
 
 // Why the worker is dead that had the task in hand: by its bounds, then that is the error; else the
-// task is run once more if it may be.
+// task is run once more if it may be, and there is none.
 template <class Lazy>
-void ProcessPool<Lazy>::give_verdict(std::uint32_t worker, const DeathNotice& notice,
-                                     std::string stderr_tail, Outstanding task) {
+std::exception_ptr ProcessPool<Lazy>::verdict_on(Outstanding& task, std::uint32_t worker,
+                                                 const DeathNotice& notice,
+                                                 std::string stderr_tail) {
     const WorkerSlot& slot = table_.slot(worker);
     const TaskLimits& limits = task.job->limits;
     const std::uint64_t item = slot.item.load();
@@ -971,11 +1024,9 @@ void ProcessPool<Lazy>::give_verdict(std::uint32_t worker, const DeathNotice& no
         if (const std::int64_t began = slot.began.load(); began != 0) {
             trace_task(worker, task, began, Trace<Lazy>::now(), "by its time-out");
         }
-        task.job->failed(task.chunk, item,
-                         std::make_exception_ptr(TimeoutError(
-                             text_of("item {}{} ran longer than {} ms; worker process {} was ended",
-                                     {index, named, milliseconds(limits.run_time), notice.pid}))));
-        return;
+        return std::make_exception_ptr(
+            TimeoutError(text_of("item {}{} ran longer than {} ms; worker process {} was ended",
+                                 {index, named, milliseconds(limits.run_time), notice.pid})));
     }
     std::string why = manner_of(notice.exitcode);
     bool by_bound = true;
@@ -993,7 +1044,7 @@ void ProcessPool<Lazy>::give_verdict(std::uint32_t worker, const DeathNotice& no
         trace_task(worker, task, began, Trace<Lazy>::now(), why);
         Trace<Lazy>::instance().death(trace_number_, worker, why);
     }
-    if (!by_bound && run_again(task)) { return; }
+    if (!by_bound && run_again(task)) { return nullptr; }
     Death death{.pid = notice.pid,
                 .exitcode = notice.exitcode,
                 .task_index = index,
@@ -1007,8 +1058,7 @@ void ProcessPool<Lazy>::give_verdict(std::uint32_t worker, const DeathNotice& no
     if (!death.stderr_tail.empty()) {
         text += "; the last that it wrote: " + last_line(death.stderr_tail);
     }
-    task.job->failed(task.chunk, item,
-                     std::make_exception_ptr(WorkerDiedError(text, std::move(death))));
+    return std::make_exception_ptr(WorkerDiedError(text, std::move(death)));
 }
 
 // Tells whether the task was in the hands of the worker, which is dead, and in nobody else's.
@@ -1043,12 +1093,13 @@ void ProcessPool<Lazy>::fill_up() {
     {
         const std::scoped_lock lock(mutex_);
         if (phase_ == Phase::broken || phase_ == Phase::terminated) { return; }
-        if (phase_ == Phase::closed && open_ == 0) { return; }
-        const bool any_ready =
-            std::any_of(places_.begin(), places_.end(), [](Place place) { return place.ready; });
-        const bool any_undecided = std::any_of(places_.begin(), places_.end(), [](Place place) {
-            return place.taken && !place.ready && !place.failed;
-        });
+        // Those that find the ring closed and empty end; so would others.
+        if (is_ring_closed_ && table_.tasks.empty()) { return; }
+        const bool any_ready = std::any_of(places_.begin(), places_.end(),
+                                           [](const Place& place) { return place.ready; });
+        const bool any_undecided = std::any_of(
+            places_.begin(), places_.end(),
+            [](const Place& place) { return place.taken && !place.ready && !place.failed; });
         // The last one's initializer failed: those under way will show whether that is the rule.
         if (last_failed_start_ != nullptr && !any_ready && any_undecided) { return; }
         if (given_up_ && any_ready) { return; }
@@ -1081,10 +1132,12 @@ void ProcessPool<Lazy>::await_orphans() {
 
 template <class Lazy>
 void ProcessPool<Lazy>::check_nursery() {
-    if (nursery_->is_alive()) { return; }
+    const std::shared_ptr<ForkedChild<Lazy>> dead = nursery_;
+    if (dead->is_alive()) { return; }
     await_orphans();
     while (receive(std::chrono::nanoseconds(0))) {}
-    if (is_done()) { return; }
+    // In a callback that waits this may have been done already.
+    if (nursery_ != dead || is_done()) { return; }
     constexpr unsigned bearable = 3;
     if (++nursery_deaths_ > bearable) {
         end(Phase::broken,
@@ -1097,6 +1150,7 @@ void ProcessPool<Lazy>::check_nursery() {
     for (std::uint32_t i = 0; i < table_.workers(); ++i) {
         const pid_t pid = Family::pid(table_.slot(i).member.load()).value_or(0);
         bury(i, {.pid = pid, .exitcode = -SIGKILL}, {});
+        if (nursery_ != dead) { return; }
     }
     start_nursery();
 }

@@ -102,7 +102,7 @@ class ThreadCrew : public std::enable_shared_from_this<ThreadCrew<Lazy>> {
     bool replace(std::size_t place) noexcept;
     /// Takes the next chunk, of `only` if it is not null, and runs it without the lock.
     bool run_one(std::unique_lock<std::mutex>& lock, const Job* only);
-    std::size_t await_room(std::unique_lock<std::mutex>& lock);
+    std::size_t await_room(std::unique_lock<std::mutex>& lock, const Job& job);
     bool has_failed() const { return phase_ == Phase::broken || phase_ == Phase::terminated; }
     /// Tells whether nothing comes any more.
     bool is_over() const { return has_failed() || (phase_ == Phase::closed && submissions_ == 0); }
@@ -349,16 +349,21 @@ void ThreadCrew<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first
         if (phase_ != Phase::running) { throw_not_running(); }
         ++submissions_;
         while (first < end) {
-            const std::size_t part = std::min(await_room(lock), end - first);
+            const std::size_t part = std::min(await_room(lock, *job), end - first);
             if (has_failed()) { break; }
-            pending_.push_back({job, first, first + part});
+            try {
+                pending_.push_back({job, first, first + part});
+            } catch (...) {
+                verdict = std::current_exception();
+                break;
+            }
             first += part;
             if (watchers_ != 0) { progress_.notify_all(); }
             part == 1 ? work_there_.notify_one() : work_there_.notify_all();
         }
         --submissions_;
         if (phase_ != Phase::running) { work_there_.notify_all(); }
-        verdict = verdict_;
+        if (verdict == nullptr) { verdict = verdict_; }
     }
     for (; first < end; ++first) { job->failed(first, 0, verdict); }
 }
@@ -366,9 +371,9 @@ void ThreadCrew<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t first
 // Sleeps until there is room; returns for how many chunks. Not in a thread of the pool's own, which
 // makes the room.
 template <class Lazy>
-std::size_t ThreadCrew<Lazy>::await_room(std::unique_lock<std::mutex>& lock) {
+std::size_t ThreadCrew<Lazy>::await_room(std::unique_lock<std::mutex>& lock, const Job& job) {
     constexpr auto unbounded = std::numeric_limits<std::size_t>::max();
-    if (options_.max_pending == 0 || is_one_of_us()) { return unbounded; }
+    if (options_.max_pending == 0 || job.is_paced || is_one_of_us()) { return unbounded; }
     std::size_t taken = 0;
     ++watchers_;
     progress_.wait(lock, [&] {

@@ -66,8 +66,9 @@ class Trace {
     }
     void stop() {
         flag_->store(0);
+        if (owner_.load() != os::process_token()) { return; }
         const std::scoped_lock lock(mutex_);
-        if (file_ < 0 || owner_ != os::process_token()) { return; }
+        if (file_ < 0) { return; }
         write("{}]\n");
         ::close(std::exchange(file_, -1));
     }
@@ -140,8 +141,10 @@ class Trace {
         std::string json = "{";
         for (const auto& [key, value] : fields) { json += quoted(key) + ":" + quoted(value) + ","; }
         json += "\"pid\":" + std::to_string(pool) + ",\"tid\":" + std::to_string(row);
+        // A child has the mutex as somebody held it.
+        if (owner_.load() != os::process_token()) { return; }
         const std::scoped_lock lock(mutex_);
-        if (file_ < 0 || owner_ != os::process_token()) { return; }
+        if (file_ < 0) { return; }
         if (span.begin >= 0) { json += ",\"ts\":" + microseconds(span.begin - origin_); }
         if (span.length >= 0) { json += ",\"dur\":" + microseconds(span.length); }
         json += ",\"args\":{";
@@ -163,9 +166,9 @@ class Trace {
 
     std::atomic<std::uint32_t>* flag_;
     std::atomic<int> pools_{0};
-    std::mutex mutex_;  // guards what follows
+    std::atomic<std::uint64_t> owner_{0};  // the process whose trace it is
+    std::mutex mutex_;                     // guards what follows
     int file_ = -1;
-    std::uint64_t owner_ = 0;  // the process whose trace it is
     const std::int64_t origin_ = now();
 };
 

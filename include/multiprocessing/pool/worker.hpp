@@ -40,9 +40,7 @@ class Worker {
           index_(index),
           options_(options),
           slot_(table.slot(index)),
-          bulk_(table.bulk, slot_.bulk) {
-        if (table.bulk.is_usable()) { results_.overflow = &bulk_; }
-    }
+          bulk_(table.bulk, slot_.bulk) {}
 
     /// Returns when there is nothing left to do, or `maxtasksperchild` tasks are done.
     void run() {
@@ -50,6 +48,7 @@ class Worker {
         slot_.member.store(Family::self());
         os::FaultRecorder<Lazy>::begin(table_.fault(index_));
         initialize();
+        if (BulkArea::is_usable()) { results_.overflow = &bulk_; }
         table_.tell({NewsKind::ready, index_, 0}, {});
         for (int done = 0; options_.maxtasksperchild == 0 || done < options_.maxtasksperchild;) {
             if (!take_task()) { return; }
