@@ -272,7 +272,7 @@ struct CallCode {
     template <class Tuple>
     static void encode(Writer& out, const F& function, const Tuple& arguments) {
         save_callable(out, function);
-        std::apply([&out](const Args&... each) { (save(out, each), ...); }, arguments);
+        std::apply([&](const Args&... each) { (save(out, each), ...); }, arguments);
     }
 
     static void run(Reader& in, Writer& out, TaskScope&) {
