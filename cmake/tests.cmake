@@ -157,6 +157,12 @@ function(mp_tool_tests)
   foreach(test IN ITEMS check_headers python_parity check_samples compile_fail pictures)
     mp_script_test("tools: test_${test}" tools ${CMAKE_CURRENT_SOURCE_DIR}/tools/test_${test}.py)
   endforeach()
+  if(MULTIPROCESSING_BUILD_EXAMPLES) # and mp-top with them
+    add_executable(tools_watched tools/programs/watched.cpp)
+    target_link_libraries(tools_watched PRIVATE multiprocessing::multiprocessing)
+    mp_script_test("tools: test_mp_top" tools ${CMAKE_CURRENT_SOURCE_DIR}/tools/test_mp_top.py
+                   $<TARGET_FILE:mp-top> $<TARGET_FILE:tools_watched>)
+  endif()
   mp_script_test("tools: the umbrella is light" tools ${tools}/header_weight
                  ${CMAKE_CURRENT_BINARY_DIR}/compile_fail_command)
   # It compares times, and what runs beside it weighs on one more than on the other.
