@@ -86,12 +86,15 @@ TEST_CASE("a nursery that dies where it replaces a worker is itself replaced", "
             CAPTURE(place, to_pass);
             mp::Pool pool(2);
             REQUIRE(pool.map_async(square, numbers).get(20s) == squares);
+            const pid_t first = nursery_of(pool);
             {
                 const Armed armed(place, to_pass);
                 // Their replacement leads the nursery past all its places, twice.
                 for (const pid_t worker : pids_of(pool)) { ::kill(worker, SIGKILL); }
                 CHECK(support::eventually([&] { return armed.has_sprung_once(); }));
             }
+            // Not before: a worker that is about to end with its nursery may still take a task.
+            CHECK(support::eventually([&] { return nursery_of(pool) != first; }));
             CHECK(support::eventually([&] { return pool.workers().size() == 2; }));
             CHECK(pool.map_async(square, numbers).get(20s) == squares);
             const pid_t nursery = nursery_of(pool);

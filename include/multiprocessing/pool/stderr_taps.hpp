@@ -62,7 +62,7 @@ class StderrTaps {
     /// Passes on what is there, as far as standard error takes it.
     void pass_on() {
         for (Tap& tap : taps_) {
-            if (pending_.size() < most_pending) { read(tap); }
+            if (pending_.size() < most_pending) { read(tap, most_pending); }
         }
         std::erase_if(taps_, [](const Tap& tap) { return !tap.end && !tap.place; });
         write();
@@ -72,7 +72,7 @@ class StderrTaps {
         std::string tail;
         for (Tap& tap : taps_) {
             if (tap.place != place) { continue; }
-            read(tap);
+            read(tap, largest_pipe);
             tail = std::move(tap.tail);
             tail.erase(0, tail.size() - std::min(tail.size(), kept));
             tap.place.reset();
@@ -91,6 +91,7 @@ class StderrTaps {
   private:
     static constexpr std::size_t kept = 4096;
     static constexpr std::size_t most_pending = 64 * 1024;
+    static constexpr std::size_t largest_pipe = 1024 * 1024;
 
     struct Tap {
         os::UniqueFd end;                  // empty: nobody writes there any more
@@ -98,9 +99,10 @@ class StderrTaps {
         std::string tail;
     };
 
-    void read(Tap& tap) {
+    // At most so many bytes: who writes all the time would have it read all the time.
+    void read(Tap& tap, std::size_t most) {
         char part[4096];
-        while (tap.end) {
+        for (std::size_t all = 0; tap.end && all < most;) {
             const ssize_t size = ::read(tap.end.get(), part, sizeof part);
             if (size < 0 && errno == EINTR) { continue; }
             if (size < 0) { break; }  // nothing at the moment
@@ -109,6 +111,7 @@ class StderrTaps {
                 break;
             }
             const auto length = static_cast<std::size_t>(size);
+            all += length;
             pending_.append(part, length);
             tap.tail.append(part, length);
             if (tap.tail.size() > 2 * kept) { tap.tail.erase(0, tap.tail.size() - kept); }
