@@ -10,14 +10,11 @@ set_target_properties(multiprocessing PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON
 # Catch's main, and with it the precompiled header that all tests share.
 add_library(mp_test_main STATIC support/main.cpp support/warm_up.cpp)
 target_include_directories(mp_test_main PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-target_link_libraries(
-  mp_test_main PUBLIC multiprocessing::multiprocessing ${MULTIPROCESSING_CATCH})
+target_link_libraries(mp_test_main PUBLIC mp_precompiled ${MULTIPROCESSING_CATCH})
 # Nearly all of it is Catch, which takes long to optimise.
 set_source_files_properties(
   support/main.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS -O0)
 target_precompile_headers(mp_test_main PRIVATE support/pch.hpp)
-# Lets ccache see through the precompiled header.
-target_compile_options(mp_test_main PUBLIC $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
 
 # mp_test(GROUP [NO_PCH] FILES...): an executable test_GROUP of those files. Its test cases have the
 # label `unit`, and those of the tags in discover_tests.cmake that they have or that the group is
@@ -54,8 +51,7 @@ endfunction()
 # mp_test_program(GROUP NAME FILES...): a program that the tests of GROUP start; it stands beside
 # their executable.
 function(mp_test_program group name)
-  add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE multiprocessing::multiprocessing)
+  mp_program(${name} ${ARGN})
   add_dependencies(test_${group} ${name})
 endfunction()
 
@@ -80,10 +76,9 @@ endfunction()
 # Random kills: a short storm of each subject, and ten thousand kills of each under `long`.
 # tools/storm.sh runs it for as long as one likes.
 function(mp_storm_tests)
-  add_executable(storm stress/storm.cpp stress/queue_storm.cpp stress/synchronize_storm.cpp
-                       stress/pool_storm.cpp)
+  mp_program(storm stress/storm.cpp stress/queue_storm.cpp stress/synchronize_storm.cpp
+             stress/pool_storm.cpp)
   target_include_directories(storm PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-  target_link_libraries(storm PRIVATE multiprocessing::multiprocessing)
   foreach(subject IN ITEMS queue lock rlock semaphore condition event barrier pool_workers
                            pool_nursery pool_parent)
     set(few 300)
@@ -158,8 +153,7 @@ function(mp_tool_tests)
     mp_script_test("tools: test_${test}" tools ${CMAKE_CURRENT_SOURCE_DIR}/tools/test_${test}.py)
   endforeach()
   if(MULTIPROCESSING_BUILD_EXAMPLES) # and mp-top with them
-    add_executable(tools_watched tools/programs/watched.cpp)
-    target_link_libraries(tools_watched PRIVATE multiprocessing::multiprocessing)
+    mp_program(tools_watched tools/programs/watched.cpp)
     mp_script_test("tools: test_mp_top" tools ${CMAKE_CURRENT_SOURCE_DIR}/tools/test_mp_top.py
                    $<TARGET_FILE:mp-top> $<TARGET_FILE:tools_watched>)
   endif()

@@ -8,4 +8,4 @@
 #include "catch.hpp"
 #include "leak_check.hpp"
 
-#include <multiprocessing.hpp>
+#include "../../cmake/precompiled/engines.hpp"
