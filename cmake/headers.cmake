@@ -56,6 +56,7 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/pool/process_engine.hpp
     include/multiprocessing/pool/process_pool.hpp
     include/multiprocessing/pool/progress_bar.hpp
+    include/multiprocessing/pool/pull_iterator.hpp
     include/multiprocessing/pool/run_limits.hpp
     include/multiprocessing/pool/share.hpp
     include/multiprocessing/pool/stderr_taps.hpp

@@ -18,7 +18,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <exception>
-#include <numeric>
 #include <optional>
 #include <ranges>
 #include <set>
@@ -32,6 +31,7 @@ using namespace std::chrono_literals;
 using support::Cell;
 using support::cell;
 using support::eventually;
+using support::numbers;
 
 namespace {
 
@@ -53,11 +53,6 @@ int invert(int number) {
     return 100 / number;
 }
 
-std::vector<int> numbers(int count) {
-    std::vector<int> list(static_cast<std::size_t>(count));
-    std::iota(list.begin(), list.end(), 0);
-    return list;
-}
 template <class Range>
 auto list_of(Range&& range) {
     std::vector<typename std::remove_reference_t<Range>::value_type> list;

@@ -36,6 +36,7 @@ namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using support::Cell;
 using support::cell;
+using support::numbers;
 
 namespace {
 
@@ -48,12 +49,6 @@ int multiply(int x, int y) { return x * y; }
 int raise_if_negative(int x) {
     if (x < 0) { throw mp::ValueError("negative: " + std::to_string(x)); }
     return x;
-}
-
-std::vector<int> numbers(int count) {
-    std::vector<int> items(static_cast<std::size_t>(count));
-    std::iota(items.begin(), items.end(), 0);
-    return items;
 }
 
 std::vector<int> squares(int count) {

@@ -18,6 +18,7 @@
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using support::held;
+using support::numbers;
 
 namespace {
 
@@ -31,12 +32,6 @@ std::size_t length(const std::string& text) {
     static_cast<void>(support::eventually([] { return support::cell(support::Cell::release) != 0; },
                                           std::chrono::seconds(60)));
     return text.size();
-}
-
-std::vector<int> numbers(int count) {
-    std::vector<int> list;
-    for (int i = 0; i < count; ++i) { list.push_back(i); }
-    return list;
 }
 
 /// Calls `f` in a thread, and tells whether it has returned.

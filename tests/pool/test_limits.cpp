@@ -25,6 +25,7 @@ namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using support::Cell;
 using support::cell;
+using support::numbers;
 
 namespace {
 
@@ -59,12 +60,6 @@ int die_at_first(int times) {
 int die_if_three(int number) {
     if (number == 3 && ++cell(Cell::count) <= 1) { ::raise(SIGKILL); }
     return number * number;
-}
-
-std::vector<int> numbers(int count) {
-    std::vector<int> list;
-    for (int i = 0; i < count; ++i) { list.push_back(i); }
-    return list;
 }
 
 template <class F>

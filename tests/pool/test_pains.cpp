@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <numeric>
 #include <ranges>
 #include <set>
 #include <string>
@@ -32,6 +31,7 @@ namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using support::Cell;
 using support::cell;
+using support::numbers;
 
 namespace {
 
@@ -58,12 +58,6 @@ int square_unless_seven(int number) {
     return number * number;
 }
 int multiply_unless_seven(int number, int by) { return square_unless_seven(number) * by; }
-
-std::vector<int> numbers(int count) {
-    std::vector<int> list(static_cast<std::size_t>(count));
-    std::iota(list.begin(), list.end(), 0);
-    return list;
-}
 
 std::size_t resident() {
     return static_cast<std::size_t>(mp::detail::os::resident_bytes(::getpid()));

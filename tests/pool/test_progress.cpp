@@ -17,7 +17,6 @@
 #include <cstddef>
 #include <cstdio>
 #include <memory>
-#include <numeric>
 #include <ranges>
 #include <string>
 #include <thread>
@@ -29,6 +28,7 @@ using mp::detail::ProgressState;
 using namespace std::chrono_literals;
 using support::Cell;
 using support::cell;
+using support::numbers;
 
 namespace {
 
@@ -43,12 +43,6 @@ int even_only(int number) {
 int half(int number) {
     mp::report_progress(5, 10);
     return support::held(number);
-}
-
-std::vector<int> numbers(int count) {
-    std::vector<int> list(static_cast<std::size_t>(count));
-    std::iota(list.begin(), list.end(), 0);
-    return list;
 }
 
 // Standard error is `fd` as long as this lives.

@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
-#include <numeric>
 #include <set>
 #include <stop_token>
 #include <string>
@@ -32,6 +31,7 @@ namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using support::Cell;
 using support::cell;
+using support::numbers;
 
 namespace {
 
@@ -40,17 +40,16 @@ const auto bound = 20s * support::slowness;
 std::uint64_t seed_of(int) { return mp::task_seed(); }
 int square(int number) { return number * number; }
 
-std::vector<int> numbers(int count) {
-    std::vector<int> list(static_cast<std::size_t>(count));
-    std::iota(list.begin(), list.end(), 0);
-    return list;
-}
-
 // Says that it has begun, and goes on until it is asked to stop.
 int until_stopped(int number, std::stop_token stop) {
     ++cell(Cell::started);
     while (!stop.stop_requested()) { std::this_thread::sleep_for(1ms); }
     ++cell(Cell::finished);
+    return number;
+}
+int until_stopped_at_once(int number, std::stop_token stop) {
+    ++cell(Cell::started);
+    while (!stop.stop_requested()) {}
     return number;
 }
 // Waits without looking, and is woken.
@@ -140,6 +139,16 @@ POOL_TEST_CASE("a function that takes a stop_token learns that it is cancelled",
     }
     CHECK(support::eventually([] { return cell(Cell::finished) >= 1; }));
     CHECK(pool.apply_async(square, 3).get(bound) == 9);
+}
+
+POOL_TEST_CASE("what is cancelled stays so, however fast its function follows", "[pool]") {
+    Pool pool(1);
+    for (int round = 1; round <= 200; ++round) {
+        auto running = pool.apply_async(until_stopped_at_once, 1);
+        REQUIRE(support::have_started(round));
+        REQUIRE(running.cancel());
+        REQUIRE_THROWS_AS(running.get(bound), mp::CancelledError);
+    }
 }
 
 POOL_TEST_CASE("a stop_token stands behind the other arguments", "[pool]") {

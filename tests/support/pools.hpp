@@ -21,8 +21,11 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <new>
+#include <numeric>
 #include <thread>
+#include <vector>
 
 #define POOL_TEST_CASE(NAME, TAGS) \
     POOL_TEST_CASE_1(NAME, TAGS, POOL_TEST_CASE_NAME(body_of_pool_test_, __LINE__))
@@ -58,6 +61,13 @@ inline std::atomic<int>& cell(Cell which) { return cells()[static_cast<std::size
 
 inline void reset_cells() {
     for (auto& each : cells()) { each = 0; }
+}
+
+/// Returns 0, 1, ... : what a `map` goes over.
+inline std::vector<int> numbers(int count) {
+    std::vector<int> list(static_cast<std::size_t>(count));
+    std::iota(list.begin(), list.end(), 0);
+    return list;
 }
 
 /// A task that says that it has begun, and then waits to be released.

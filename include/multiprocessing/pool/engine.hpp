@@ -105,8 +105,9 @@ class Job : public std::enable_shared_from_this<Job> {
 
     /// Takes the engine's verdict: the worker died at `item` (counted in the chunk), the arguments
     /// could not be written, the pool was terminated (`CancelledError`) or is broken
-    /// (`broken_pool_error`).
-    virtual void failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept = 0;
+    /// (`broken_pool_error`). \returns whether it is the chunk's verdict: false when the chunk had
+    /// one already, as a `run_here` may have ended meanwhile.
+    virtual bool failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept = 0;
 
     /// Sleeps until `there` is true or the deadline is over, and returns what it then is; something
     /// of the job changes hands with each `completed`, `failed` and `run_here`. For `Engine::wait`.

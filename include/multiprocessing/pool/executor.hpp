@@ -8,6 +8,7 @@
 #include <multiprocessing/pool/basic_pool.hpp>
 #include <multiprocessing/pool/future.hpp>
 #include <multiprocessing/pool/process_engine.hpp>
+#include <multiprocessing/pool/pull_iterator.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <atomic>
@@ -54,26 +55,7 @@ class ExecutorResults {
 
     using value_type = std::conditional_t<std::is_void_v<R>, std::monostate, R>;
 
-    class iterator {
-      public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = ExecutorResults::value_type;
-        using difference_type = std::ptrdiff_t;
-
-        explicit iterator(ExecutorResults* results) : results_(results) {}
-        value_type& operator*() const { return *results_->current_; }
-        iterator& operator++() {
-            results_->fetch();
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) { return it.at_end(); }
-
-      private:
-        bool at_end() const { return !results_->current_.has_value(); }
-
-        ExecutorResults* results_;
-    };
+    using iterator = detail::PullIterator<ExecutorResults, value_type>;
 
     /// Goes on with the next result. Iterating throws what the call threw, and TimeoutError.
     iterator begin() {
@@ -83,6 +65,8 @@ class ExecutorResults {
     std::default_sentinel_t end() const noexcept { return {}; }
 
   private:
+    friend iterator;
+
     void fetch() {
         current_.reset();
         try {

@@ -12,10 +12,10 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/async_result.hpp>
 #include <multiprocessing/pool/job.hpp>
+#include <multiprocessing/pool/pull_iterator.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -295,26 +295,7 @@ class futures::AsCompleted {
     AsCompleted(std::vector<F> all, Timeout timeout)
         : state_(std::make_unique<State>(std::move(all), detail::Deadline(timeout))) {}
 
-    class iterator {
-      public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = F;
-        using difference_type = std::ptrdiff_t;
-
-        explicit iterator(AsCompleted* range) : range_(range) {}
-        const F& operator*() const { return *range_->current_; }
-        iterator& operator++() {
-            range_->fetch();
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) { return it.at_end(); }
-
-      private:
-        bool at_end() const { return !range_->current_.has_value(); }
-
-        AsCompleted* range_;
-    };
+    using iterator = detail::PullIterator<AsCompleted, const F>;
 
     iterator begin() {
         fetch();
@@ -323,6 +304,8 @@ class futures::AsCompleted {
     std::default_sentinel_t end() const noexcept { return {}; }
 
   private:
+    friend iterator;
+
     struct State {
         State(std::vector<F> futures, detail::Deadline until)
             : all(futures.begin(), futures.end()), deadline(until) {

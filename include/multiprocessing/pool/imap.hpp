@@ -15,6 +15,7 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/pool/core.hpp>
 #include <multiprocessing/pool/outcome.hpp>
+#include <multiprocessing/pool/pull_iterator.hpp>
 #include <multiprocessing/pool/task_code.hpp>
 #include <multiprocessing/timeout.hpp>
 
@@ -71,7 +72,7 @@ class ImapState : public LazyJob {
 
     std::size_t chunk_size(std::size_t chunk) const override;
     std::size_t first_item(std::size_t chunk) const override { return chunk * plan_.chunk_length; }
-    void failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept override;
+    bool failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept override;
     void release_arguments() noexcept override {}
 
   protected:
@@ -91,7 +92,7 @@ class ImapState : public LazyJob {
     /// Calls `f` for a chunk that is not settled, under the mutex.
     template <class F>
     bool with_chunk(std::size_t number, F f);
-    void settle(std::size_t chunk, Results results) noexcept;
+    bool settle(std::size_t chunk, Results results) noexcept;
 
     const ImapPlan plan_;
 
@@ -245,7 +246,7 @@ class ImapResult {
         if (this != &other) {
             drop();
             state_ = std::move(other.state_);
-            item_ = std::move(other.item_);
+            current_ = std::move(other.current_);
         }
         return *this;
     }
@@ -268,27 +269,7 @@ class ImapResult {
         }
     }
 
-    class iterator {
-      public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = ImapResult::value_type;
-        using difference_type = std::ptrdiff_t;
-
-        explicit iterator(ImapResult* results) : results_(results) {}
-        value_type& operator*() const { return *results_->item_; }
-        value_type* operator->() const { return &*results_->item_; }
-        iterator& operator++() {
-            results_->fetch();
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) { return it.at_end(); }
-
-      private:
-        bool at_end() const { return !results_->item_.has_value(); }
-
-        ImapResult* results_;
-    };
+    using iterator = detail::PullIterator<ImapResult, value_type>;
 
     /// Goes on with the next result.
     iterator begin() {
@@ -298,25 +279,27 @@ class ImapResult {
     std::default_sentinel_t end() const noexcept { return {}; }
 
   private:
+    friend iterator;
+
     void fetch() {
-        item_.reset();
+        current_.reset();
         std::optional<Outcome<R>> outcome = state_->next(forever);
         if (!outcome) { return; }
         if constexpr (Outcomes) {
-            item_.emplace(std::move(*outcome));
+            current_.emplace(std::move(*outcome));
         } else if constexpr (std::is_void_v<R>) {
             outcome->value();
-            item_.emplace();
+            current_.emplace();
         } else {
-            item_.emplace(std::move(*outcome).value());
+            current_.emplace(std::move(*outcome).value());
         }
     }
     void drop() noexcept {
         if (state_) { state_->abandon(); }
     }
 
-    std::shared_ptr<State> state_;    // null when moved from
-    std::optional<value_type> item_;  // the iterator's
+    std::shared_ptr<State> state_;       // null when moved from
+    std::optional<value_type> current_;  // the iterator's
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -466,8 +449,8 @@ bool ImapState<R>::with_chunk(std::size_t number, F f) {
 }
 
 template <class R>
-void ImapState<R>::settle(std::size_t number, Results results) noexcept {
-    with_chunk(number, [&](Chunk& chunk) {
+bool ImapState<R>::settle(std::size_t number, Results results) noexcept {
+    return with_chunk(number, [&](Chunk& chunk) {
         chunk.results.swap(results);
         chunk.settled = true;
         if (!plan_.ordered) { settled_.push_back(number); }
@@ -476,10 +459,10 @@ void ImapState<R>::settle(std::size_t number, Results results) noexcept {
 }
 
 template <class R>
-void ImapState<R>::failed(std::size_t chunk, std::size_t, std::exception_ptr error) noexcept {
+bool ImapState<R>::failed(std::size_t chunk, std::size_t, std::exception_ptr error) noexcept {
     Results results;
     for (std::size_t i = chunk_size(chunk); i > 0; --i) { results.emplace_back(error); }
-    settle(chunk, std::move(results));
+    return settle(chunk, std::move(results));
 }
 
 }  // namespace detail

@@ -71,7 +71,10 @@ class InlineEngine final : public Engine {
             Reader reader(arguments.view());
             job.code()(reader, results, scope);
         } catch (...) { error = task_error_here(); }
-        if (error != nullptr) { return job.failed(chunk, item.load(), error); }
+        if (error != nullptr) {
+            job.failed(chunk, item.load(), error);
+            return;
+        }
         Reader reader(results.view());
         job.completed(chunk, reader);
     }

@@ -145,7 +145,7 @@ class ResultJob : public JobBase {
     std::size_t first_item(std::size_t chunk) const override { return chunk * chunk_length_; }
     std::size_t chunk_count() const noexcept { return settled_.size(); }
 
-    void failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept override;
+    bool failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept override;
 
     /// Ends a job that has no chunks.
     void finish_empty() { finish(); }
@@ -370,12 +370,13 @@ void ResultJob<Lazy>::settle(std::size_t chunk, std::exception_ptr error) noexce
 }
 
 template <class Lazy>
-void ResultJob<Lazy>::failed(std::size_t chunk, std::size_t, std::exception_ptr error) noexcept {
-    if (!claim(chunk)) { return; }
+bool ResultJob<Lazy>::failed(std::size_t chunk, std::size_t, std::exception_ptr error) noexcept {
+    if (!claim(chunk)) { return false; }
     try {
         error = absorb(chunk, std::move(error));
     } catch (...) { error = std::current_exception(); }
     settle(chunk, std::move(error));
+    return true;
 }
 
 template <class Lazy>

@@ -412,14 +412,15 @@ std::size_t ThreadCrew<Lazy>::cancel(const Job* job, Engine::Reach reach) {
             taken.push_back({each.job->shared_from_this(), each.chunk, each.chunk + 1});
         }
     }
-    for (std::stop_source& stop : stops) { stop.request_stop(); }
+    // Before it is asked to stop: what it returns then would else be the result.
     std::size_t count = 0;
     const auto cancelled = std::make_exception_ptr(CancelledError());
     for (const auto& pending : taken) {
-        for (std::size_t chunk = pending.next; chunk < pending.end; ++chunk, ++count) {
-            pending.job->failed(chunk, 0, cancelled);
+        for (std::size_t chunk = pending.next; chunk < pending.end; ++chunk) {
+            if (pending.job->failed(chunk, 0, cancelled)) { ++count; }
         }
     }
+    for (std::stop_source& stop : stops) { stop.request_stop(); }
     const std::scoped_lock lock(mutex_);
     progress_.notify_all();
     return count;
