@@ -32,6 +32,8 @@ ProcessPage& process_page();
 /// Returns a number that no other process that we descend from or fork has; never 0.
 /// \cost two loads, no system call after the first.
 std::uint64_t process_token();
+/// Returns the pid of the process whose token it is.
+constexpr pid_t pid_of_token(std::uint64_t token) { return static_cast<pid_t>(token >> 32); }
 
 /// Returns how many times this process, and whoever it was forked from, has called `fork`.
 ///
@@ -163,8 +165,8 @@ inline std::uint64_t process_token() {
     }
     // A pid may come again within a family; together with the number of forks that lie between us
     // and the common ancestor it does not.
-    const std::uint64_t fresh = (static_cast<std::uint64_t>(::getpid()) << 32) ^
-                                fork_counter().load(std::memory_order_relaxed);
+    const std::uint64_t fresh = static_cast<std::uint64_t>(::getpid()) << 32 |
+                                (fork_counter().load(std::memory_order_relaxed) & 0xffff'ffff);
     std::uint64_t expected = 0;
     return page.token.compare_exchange_strong(expected, fresh) ? fresh : expected;
 }

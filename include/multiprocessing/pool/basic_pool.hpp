@@ -514,6 +514,7 @@ template <class Engine, detail::Passing P>
 template <class Job>
 auto BasicPool<Engine, P>::now(std::shared_ptr<Job> job, bool with_bar) {
     job->set_observed();
+    job->is_awaited = !with_bar;
     submit(job);
     if (with_bar) { detail::draw_progress(*job); }
     if constexpr (sends) {

@@ -83,7 +83,11 @@ class Job : public std::enable_shared_from_this<Job> {
     bool takes_stop_token = false;
     /// Who submits its chunks bounds how many there are: an engine that is full takes them.
     bool is_paced = false;
+    /// Who submits it waits for it at once.
+    bool is_awaited = false;
 
+    /// Tells whether nobody but who waits for it is told of its end.
+    virtual bool is_quiet() const noexcept = 0;
     /// Returns what its function is called, as far as that is known.
     virtual std::string function_name() const { return "task"; }
     /// Returns how many items the chunk has; at least 1.

@@ -73,6 +73,7 @@ class ImapState : public LazyJob {
     std::size_t chunk_size(std::size_t chunk) const override;
     std::size_t first_item(std::size_t chunk) const override { return chunk * plan_.chunk_length; }
     bool failed(std::size_t chunk, std::size_t item, std::exception_ptr error) noexcept override;
+    bool is_quiet() const noexcept override { return true; }
     void release_arguments() noexcept override {}
 
   protected:

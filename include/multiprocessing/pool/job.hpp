@@ -36,12 +36,11 @@ class Owner {
     void check(const char* what) const {
         if (is_here()) { return; }
         throw AssertionError(text_of("this {} belongs to process {}, and this is process {}",
-                                     {what, pid_, ::getpid()}));
+                                     {what, os::pid_of_token(token_), ::getpid()}));
     }
 
   private:
     std::uint64_t token_ = os::process_token();
-    pid_t pid_ = ::getpid();
 };
 
 /// Where the arguments are read, and with it what an engine needs of a job.
@@ -117,6 +116,10 @@ class ResultJob : public JobBase {
     /// Somebody knows of the error, or will.
     void set_observed() noexcept { observed_.store(true, std::memory_order_relaxed); }
 
+    bool is_quiet() const noexcept override {
+        const std::scoped_lock lock(mutex_);
+        return callbacks_.empty();
+    }
     /// Calls `callback` before waiters see the result; at once, in the calling thread, when they
     /// do.
     void add_callback(std::unique_ptr<Callback> callback);
@@ -188,8 +191,8 @@ class ResultJob : public JobBase {
 
     const std::size_t item_count_;
     const std::size_t chunk_length_;
-    std::vector<std::uint8_t> settled_;  // under `mutex_`: 1 once somebody settles the chunk
-    std::size_t remaining_;              // under `mutex_`: chunks whose settling has not ended
+    std::vector<std::uint8_t> settled_;   // atomically: 1 once somebody settles the chunk
+    std::atomic<std::size_t> remaining_;  // chunks whose settling has not ended
     std::atomic<std::size_t> items_done_{0};
     std::atomic<std::size_t> items_failed_{0};
     std::size_t running_here_ = 0;     // under `mutex_`: between `begin_here` and `end_here`
@@ -325,7 +328,7 @@ double ResultJob<Lazy>::under_way() const {
 template <class Lazy>
 bool ResultJob<Lazy>::begin_here(std::size_t chunk) noexcept {
     const std::scoped_lock lock(mutex_);
-    if (settled_[chunk] != 0) { return false; }
+    if (std::atomic_ref(settled_[chunk]).load() != 0) { return false; }
     ++running_here_;
     return true;
 }
@@ -353,20 +356,18 @@ void ResultJob<Lazy>::release_when_unused() noexcept {
 
 template <class Lazy>
 bool ResultJob<Lazy>::claim(std::size_t chunk) noexcept {
-    const std::scoped_lock lock(mutex_);
-    return std::exchange(settled_[chunk], std::uint8_t{1}) == 0;
+    return std::atomic_ref(settled_[chunk]).exchange(1) == 0;
 }
 
 template <class Lazy>
 void ResultJob<Lazy>::settle(std::size_t chunk, std::exception_ptr error) noexcept {
     if (error) { note_failures(chunk_size(chunk)); }
     items_done_.fetch_add(chunk_size(chunk), std::memory_order_relaxed);
-    {
+    if (error) {
         const std::scoped_lock lock(mutex_);
-        if (error && !error_) { std::swap(error_, error); }
-        if (--remaining_ != 0) { return; }
+        if (!error_) { std::swap(error_, error); }
     }
-    finish();
+    if (--remaining_ == 0) { finish(); }
 }
 
 template <class Lazy>

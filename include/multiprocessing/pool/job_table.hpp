@@ -120,6 +120,7 @@ enum class NewsKind : std::uint32_t {
     initializer_failed,  ///< it threw; the exception follows
     result,              ///< of the task `sequence`; what its code wrote follows
     undeliverable,       ///< the result could not be put; the exception follows
+    nothing,             ///< from the parent itself, to be woken
     died,                ///< from the nursery: the worker has ended; a `DeathNotice` follows
 };
 

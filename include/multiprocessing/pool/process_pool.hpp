@@ -7,7 +7,8 @@
 /// One thread of the parent, the supervisor, receives everything: results from the workers and, in
 /// the same ring and so in order behind them, the deaths that the nursery reports. Only it decides
 /// what was lost. The parent's other threads put tasks and sleep until their job has what they
-/// want.
+/// want; but a thread that finds the supervisor at rest receives the results of its own job itself,
+/// which saves one sleep and one wake of the two that a call costs.
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/kill_timer.hpp>
@@ -26,6 +27,8 @@
 #include <multiprocessing/serialize/exception.hpp>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
@@ -93,6 +96,12 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
         std::shared_ptr<BulkRange> bulk = {};   // where they stand if they are large
         std::uint64_t bytes = 0;                // that they take
     };
+    // One that is about to be put.
+    struct Prepared {
+        Outstanding task;
+        std::span<const std::byte> record;  // what stands behind its header
+    };
+    class Batch;
     // A worker's place; the worker in it changes.
     struct Place {
         bool taken = false;   // somebody was started, and his death has not been reported
@@ -126,19 +135,40 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
         ProcessPool& pool_;
     };
     static constexpr std::chrono::nanoseconds stop_grace = std::chrono::seconds(1);
-    struct News {
-        NewsHeader header;
-        std::vector<std::byte> body;
+    // A record of the ring of news.
+    class News {
+      public:
+        News() = default;
+        explicit News(std::span<const std::byte> record);
+        std::span<const std::byte> body() const noexcept {
+            return size_ <= small_.size() ? std::span(small_.data(), size_) : std::span(large_);
+        }
+
+        bool is_result() const noexcept {
+            return header.kind == NewsKind::result || header.kind == NewsKind::undeliverable;
+        }
+
+        NewsHeader header{};
+        Outstanding task;  // whose result it is, once that `is_taken`; perhaps nobody's
+        bool is_taken = false;
+
+      private:
+        std::size_t size_ = 0;
+        std::array<std::byte, 48> small_;
+        std::vector<std::byte> large_;
     };
 
     // The supervisor's.
     void supervise();
+    void rest();
     void step(std::chrono::nanoseconds patience);
     bool receive(std::chrono::nanoseconds patience);
-    bool fetch(News& news, std::chrono::nanoseconds patience);
-    void handle(News news);
+    bool fetch(std::chrono::nanoseconds patience);
+    News next_news();
+    void handle(const News& news);
     void handle_result(const News& news);
-    void deliver(const News& news, const Outstanding& task);
+    void deliver(const News& news);
+    void take_results();
     void trace_task(std::uint32_t worker, const Outstanding& task, std::int64_t began,
                     std::int64_t ended, std::string_view how);
     void handle_ready(std::uint32_t worker);
@@ -156,19 +186,32 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     void await_orphans();
     bool is_done();
 
+    // Of a thread that waits for a job. It receives results of that one; whatever else comes is
+    // left to the supervisor, and so is whatever would run somebody's callback: that may need what
+    // the thread holds.
+    void receive_own(const Job& job, Predicate there, const Deadline& deadline);
+    void receive_what_is_there(const Job& job);
+    template <class Receive>
+    void receive_if_free(Receive&& receive) noexcept;
+    bool may_receive(const Job& job) const;
+    void look_out(Predicate there, const Deadline& deadline);
+    /// With the mutex held.
+    void wake_supervisor() noexcept;
+    void wake_receiver();
+
     void start_nursery();
     void stop_nursery();
+    /// With the mutex held.
     Outstanding take(std::uint64_t sequence);
     void check_running() const;
-    std::exception_ptr submit(std::unique_lock<std::mutex>& lock, Outstanding task,
-                              std::span<const std::byte> record);
+    void submit(std::span<Prepared> tasks, bool is_accepted);
     void await_room(std::unique_lock<std::mutex>& lock, std::uint64_t bytes);
     bool is_bounded() const noexcept {
         return options_.max_pending != 0 || options_.max_pending_bytes != 0;
     }
-    void put(Outstanding task, std::span<const std::byte> record);
+    std::exception_ptr put(std::span<Prepared> tasks, std::size_t& done) noexcept;
     bool run_again(Outstanding& task);
-    void forget(Outstanding& task);
+    void forget(const Outstanding& task);
     void close_ring();
     void take_waiting(const Job* job, std::vector<Outstanding>& taken);
     void take_running(const Job& job, std::vector<Outstanding>& taken);
@@ -189,12 +232,16 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     typename Finalizers<Lazy>::Token finalizer_ = 0;
     std::mutex join_mutex_;  // one thread joins, the others wait for it
 
+    std::uint32_t helped_seen_ = 0;  // the supervisor's: `helped_` when it looked last
+
     mutable std::mutex mutex_;  // guards what follows
     Phase phase_ = Phase::running;
     std::exception_ptr verdict_;           // of every task, once the phase is broken or terminated
     std::deque<Outstanding> outstanding_;  // by sequence, from first_outstanding_ on
     std::uint64_t first_outstanding_ = 0;
-    std::size_t open_ = 0;          // how many of them have no verdict
+    std::size_t open_ = 0;  // how many of them have no verdict
+    // Results that were taken, and are not being handled yet.
+    std::atomic<std::size_t> undelivered_{0};
     std::uint64_t open_bytes_ = 0;  // that their arguments take
     std::size_t submissions_ = 0;   // under way, of chunks that are accepted
     std::condition_variable room_;  // something has its verdict, where there is a bound
@@ -205,14 +252,23 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     std::vector<Stopping> stopping_;
     std::shared_ptr<ForkedChild<Lazy>> nursery_;
     NurseryLine line_;
+    bool rests_ = false;  // the supervisor does, until this is false or the others stop receiving
+    std::condition_variable rested_;
 
-    // The supervisor's alone.
+    // How often somebody else has received, or would have.
+    std::atomic<std::uint32_t> helped_{0};
+    std::atomic<bool> is_receiver_asleep_{false};  // one that is not the supervisor
+    std::atomic<bool> must_hand_over_{false};      // the supervisor wants to receive
+
+    std::mutex receiving_;  // held by who receives; guards what follows
     InitializerBreaker breaker_;
     std::exception_ptr last_failed_start_;  // null: the last worker that was started got through
     int trace_number_ = 0;
     bool given_up_ = false;        // too many starts in a row failed, though others work
     unsigned nursery_deaths_ = 0;  // since the last result
-    std::deque<News> backlog_;     // received while something was being decided
+    // What was taken out of the ring and not handled yet, from `next_` on.
+    std::vector<News> backlog_;
+    std::size_t next_ = 0;
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -305,9 +361,9 @@ void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t firs
     BulkWriter bulk(table_.bulk, unnoted);
     Writer arguments;
     if (has_bulk_) { arguments.overflow = &bulk; }
+    Batch batch(*this, *job, accepted.has_value());
     for (std::size_t chunk = first; chunk < first + count; ++chunk) {
         Outstanding task{.job = job, .chunk = chunk, .retries = job->retries};
-        std::exception_ptr error;
         BulkMessage message{};
         try {
             arguments.clear();
@@ -320,19 +376,61 @@ void ProcessPool<Lazy>::submit(const std::shared_ptr<Job>& job, std::size_t firs
                 bulk.let_go();
             }
         } catch (...) {
-            error = std::current_exception();
             bulk.restart();
+            job->failed(chunk, 0, std::current_exception());
+            continue;
         }
         task.bytes = arguments.size();
-        const auto record = task.bulk ? std::as_bytes(std::span(&message, 1)) : arguments.view();
-        {
-            std::unique_lock lock(mutex_);
-            if (!accepted) { check_running(); }
-            if (error == nullptr) { error = submit(lock, std::move(task), record); }
-        }
-        if (error != nullptr) { job->failed(chunk, 0, error); }
+        batch.add(std::move(task),
+                  task.bulk ? std::as_bytes(std::span(&message, 1)) : arguments.view());
     }
+    batch.submit();
 }
+
+// Small tasks of one call, which are put together.
+template <class Lazy>
+class ProcessPool<Lazy>::Batch {
+  public:
+    Batch(ProcessPool& pool, const Job& job, bool is_accepted)
+        : pool_(pool), job_(&job), is_accepted_(is_accepted) {}
+
+    void add(Outstanding task, std::span<const std::byte> record) {
+        const bool is_alone =
+            !is_accepted_ || pool_.is_bounded() || record.size() > most_bytes / 16;
+        if (is_alone || tasks_.size() == most || used_ + record.size() > most_bytes) { submit(); }
+        if (is_alone) {
+            Prepared alone{std::move(task), record};
+            return pool_.submit({&alone, 1}, is_accepted_);
+        }
+        if (bytes_.empty()) {
+            bytes_.resize(most_bytes);
+            tasks_.reserve(most);
+        }
+        const std::span<std::byte> place = std::span(bytes_).subspan(used_, record.size());
+        std::copy(record.begin(), record.end(), place.begin());
+        used_ += record.size();
+        tasks_.push_back({std::move(task), place});
+    }
+    void submit() {
+        if (!tasks_.empty()) {
+            pool_.submit(tasks_, is_accepted_);
+            if (job_->is_awaited) { pool_.receive_what_is_there(*job_); }
+        }
+        tasks_.clear();
+        used_ = 0;
+    }
+
+  private:
+    static constexpr std::size_t most = 32;
+    static constexpr std::size_t most_bytes = 16 * 1024;
+
+    ProcessPool& pool_;
+    const Job* job_;
+    const bool is_accepted_;
+    std::vector<Prepared> tasks_;
+    std::vector<std::byte> bytes_;  // of their records
+    std::size_t used_ = 0;
+};
 
 // With the mutex held.
 template <class Lazy>
@@ -341,22 +439,29 @@ void ProcessPool<Lazy>::check_running() const {
     if (phase_ != Phase::running) { throw_not_running(); }
 }
 
-// Puts one task when there is room for it; returns what prevented that. With the mutex held.
+// Puts tasks when there is room for them; they fail with what prevented that.
 template <class Lazy>
-std::exception_ptr ProcessPool<Lazy>::submit(std::unique_lock<std::mutex>& lock, Outstanding task,
-                                             std::span<const std::byte> record) {
-    if (!task.job->is_paced) { await_room(lock, task.bytes); }
-    // It ended between two chunks: those that were put have their verdict already.
-    if (phase_ == Phase::broken || phase_ == Phase::terminated) { return verdict_; }
-    try {
-        if (task.retries > 0) { task.arguments.assign(record.begin(), record.end()); }
-        if (task.job->limits.memory != 0 && !std::exchange(watches_memory_, true)) {
-            line_.send(NurseryCommand{.what = NurseryCommand::What::watch_memory});
+void ProcessPool<Lazy>::submit(std::span<Prepared> tasks, bool is_accepted) {
+    std::size_t done = 0;
+    std::exception_ptr error;
+    {
+        std::unique_lock lock(mutex_);
+        if (!is_accepted) { check_running(); }
+        const Job& job = *tasks.front().task.job;
+        if (!job.is_paced) { await_room(lock, tasks.front().task.bytes); }
+        if (phase_ == Phase::broken || phase_ == Phase::terminated) {
+            // It ended between two chunks: those that were put have their verdict already.
+            error = verdict_;
+        } else {
+            if (job.limits.memory != 0 && !std::exchange(watches_memory_, true)) {
+                line_.send(NurseryCommand{.what = NurseryCommand::What::watch_memory});
+            }
+            if (!job.is_awaited) { wake_supervisor(); }
+            error = put(tasks, done);
         }
-        put(std::move(task), record);
-        return nullptr;
-    } catch (...) {
-        return std::current_exception();  // no memory for it; the ring is as it was
+    }
+    for (const Prepared& each : tasks.subspan(done)) {
+        each.task.job->failed(each.task.chunk, 0, error);
     }
 }
 
@@ -375,46 +480,64 @@ void ProcessPool<Lazy>::await_room(std::unique_lock<std::mutex>& lock, std::uint
     });
 }
 
-// Gives the task the next sequence, and to whichever worker comes first. With the mutex held.
+// Gives the tasks the next sequences, and to whichever worker comes first; moves from those that
+// were put, and returns what prevented the others. With the mutex held.
 template <class Lazy>
-void ProcessPool<Lazy>::put(Outstanding task, std::span<const std::byte> record) {
-    const TaskHeader header{.sequence = first_outstanding_ + outstanding_.size(),
-                            .code = task.job->code(),
-                            .seed = task.job->seed,
-                            .first_item = task.job->first_item(task.chunk),
-                            .taken_back = 0,
-                            .is_limited = static_cast<std::uint16_t>(task.job->limits.any()),
-                            .is_bulk = static_cast<std::uint16_t>(task.bulk != nullptr)};
-    const bool repeatable = task.retries > 0;
-    const std::uint64_t bytes = task.bytes;
-    outstanding_.push_back(std::move(task));
+std::exception_ptr ProcessPool<Lazy>::put(std::span<Prepared> tasks, std::size_t& done) noexcept {
+    const std::size_t place = outstanding_.size();
+    const std::uint64_t sequence = first_outstanding_ + place;
+    const auto header_of = [&](std::size_t i) {
+        const Outstanding& task = tasks[i].task;
+        return TaskHeader{.sequence = sequence + i,
+                          .code = task.job->code(),
+                          .seed = task.job->seed,
+                          .first_item = task.job->first_item(task.chunk),
+                          .taken_back = 0,
+                          .is_limited = static_cast<std::uint16_t>(task.job->limits.any()),
+                          .is_bulk = static_cast<std::uint16_t>(task.bulk != nullptr)};
+    };
+    std::exception_ptr error;
+    const std::uint32_t puts = table_.tasks.puts();
     try {
-        const RingStatus status = table_.tasks.put(
-            sizeof header + record.size(),
-            [&](std::span<std::byte> to) {
+        for (Prepared& each : tasks) {
+            if (each.task.retries > 0) {
+                each.task.arguments.assign(each.record.begin(), each.record.end());
+            }
+        }
+        outstanding_.resize(place + tasks.size());
+        const RingProgress progress = table_.tasks.put_many(
+            tasks.size(),
+            [&](std::size_t i) { return sizeof(TaskHeader) + tasks[i].record.size(); },
+            [&](std::size_t i, std::span<std::byte> to) {
+                const TaskHeader header = header_of(i);
+                const std::span<const std::byte> record = tasks[i].record;
                 std::memcpy(to.data(), &header, sizeof header);
                 if (!record.empty()) {
                     std::memcpy(to.data() + sizeof header, record.data(), record.size());
                 }
             },
             forever);
-        if (status != RingStatus::ok) { throw_not_running(); }
-    } catch (...) {
-        outstanding_.pop_back();
-        throw;
+        if (progress.status != RingStatus::ok) { throw_not_running(); }
+    } catch (...) { error = std::current_exception(); }
+    // Nobody else puts tasks.
+    done = RingEnd{table_.tasks.puts()}.records_since(RingEnd{puts});
+    for (std::size_t i = 0; i < done; ++i) {
+        Outstanding& task = outstanding_[place + i];
+        task = std::move(tasks[i].task);
+        ++open_;
+        open_bytes_ += task.bytes;
+        if (task.retries > 0) { ++repeatable_; }
     }
-    ++open_;
-    open_bytes_ += bytes;
-    if (repeatable) { ++repeatable_; }
+    while (outstanding_.size() > place + done) { outstanding_.pop_back(); }
+    return error;
 }
 
-// Its verdict is about to be given. With the mutex held.
+// Its verdict is about to be given; `close_ring` is to follow. With the mutex held.
 template <class Lazy>
-void ProcessPool<Lazy>::forget(Outstanding& task) {
+void ProcessPool<Lazy>::forget(const Outstanding& task) {
     --open_;
     open_bytes_ -= task.bytes;
     if (task.retries > 0) { --repeatable_; }
-    task = {};
     if (is_bounded()) { room_.notify_all(); }
 }
 
@@ -424,19 +547,17 @@ bool ProcessPool<Lazy>::run_again(Outstanding& task) {
     if (task.retries == 0) { return false; }
     const std::scoped_lock lock(mutex_);
     if (phase_ == Phase::broken || phase_ == Phase::terminated) { return false; }
-    try {
-        const std::vector<std::byte> arguments = task.arguments;
-        put({.job = task.job,
-             .chunk = task.chunk,
-             .retries = task.retries - 1,
-             .arguments = task.retries > 1 ? std::move(task.arguments) : std::vector<std::byte>(),
-             .bulk = task.bulk,
-             .bytes = task.bytes},
-            arguments);
-        return true;
-    } catch (const std::exception&) {
-        return false;  // no memory for it: its worker's death is what is told
-    }
+    const std::vector<std::byte> record = std::move(task.arguments);
+    Prepared again{{.job = task.job,
+                    .chunk = task.chunk,
+                    .retries = task.retries - 1,
+                    .arguments = {},
+                    .bulk = task.bulk,
+                    .bytes = task.bytes},
+                   record};
+    std::size_t done = 0;
+    put({&again, 1}, done);
+    return done == 1;  // or there is no memory for it: its worker's death is what is told
 }
 
 template <class Lazy>
@@ -449,10 +570,12 @@ std::size_t ProcessPool<Lazy>::cancel(const Job* job, Engine::Reach reach) {
             take_waiting(job, taken);
             if (reach == Engine::Reach::running_too) { take_running(*job, taken); }
         } catch (...) { error = std::current_exception(); }  // no memory; what was taken is
+        close_ring();
     }
     for (const Outstanding& task : taken) {
         task.job->failed(task.chunk, 0, std::make_exception_ptr(CancelledError()));
     }
+    wake_receiver();
     if (error != nullptr) { std::rethrow_exception(error); }
     return taken.size();
 }
@@ -471,7 +594,7 @@ void ProcessPool<Lazy>::take_waiting(const Job* job, std::vector<Outstanding>& t
         taken.push_back(task);
         header.taken_back = 1;
         std::memcpy(record.data(), &header, sizeof header);
-        forget(task);
+        forget(std::exchange(task, {}));
     });
 }
 
@@ -500,7 +623,7 @@ void ProcessPool<Lazy>::take_running(const Job& job, std::vector<Outstanding>& t
         }
         if (has_ended) { continue; }  // its result is on the way
         taken.push_back(task);
-        forget(task);
+        forget(std::exchange(task, {}));
     }
 }
 
@@ -583,6 +706,7 @@ bool ProcessPool<Lazy>::kill_worker(std::uint32_t worker, std::uint64_t sequence
 // With the mutex held.
 template <class Lazy>
 void ProcessPool<Lazy>::ask_to_stop(std::uint32_t worker, std::uint64_t sequence) {
+    wake_supervisor();
     stopping_.push_back({.worker = worker, .sequence = sequence, .until = Deadline(stop_grace)});
     WorkerSlot& slot = table_.slot(worker);
     slot.stop.store(stop_number(sequence));
@@ -593,7 +717,6 @@ void ProcessPool<Lazy>::ask_to_stop(std::uint32_t worker, std::uint64_t sequence
 template <class Lazy>
 void ProcessPool<Lazy>::end_the_deaf() {
     const std::scoped_lock lock(mutex_);
-    close_ring();
     std::erase_if(stopping_, [this](const Stopping& each) {
         const WorkerSlot& slot = table_.slot(each.worker);
         if (slot.claim.load() != each.sequence + 1 || slot.run.has_finished(each.sequence)) {
@@ -605,7 +728,10 @@ void ProcessPool<Lazy>::end_the_deaf() {
 
 template <class Lazy>
 bool ProcessPool<Lazy>::wait(Job& job, Predicate there, const Deadline& deadline) {
-    if (!in_supervisor()) { return job.sleep_until(there, deadline); }
+    if (!in_supervisor()) {
+        receive_own(job, there, deadline);
+        return there() || job.sleep_until(there, deadline);
+    }
     // In a callback: nobody else would bring what it waits for.
     while (!there() && !deadline.has_passed()) { step(deadline.left(os::wait_slice)); }
     return there();
@@ -617,6 +743,7 @@ void ProcessPool<Lazy>::close() {
     if (phase_ != Phase::running) { return; }
     phase_ = Phase::closed;
     close_ring();
+    wake_supervisor();
 }
 
 // Lets the workers of a closed pool end when there is nothing left. What may be put once more keeps
@@ -648,12 +775,14 @@ void ProcessPool<Lazy>::end(Phase phase, std::exception_ptr verdict) {
         open_bytes_ = 0;
         repeatable_ = 0;
         room_.notify_all();
+        wake_supervisor();
         table_.tasks.shut_down(/*immediate=*/true);
         line_.send(NurseryCommand{.what = NurseryCommand::What::quit});
     }
     for (const Outstanding& task : unfinished) {
         if (task.job != nullptr) { task.job->failed(task.chunk, 0, verdict); }
     }
+    wake_receiver();
 }
 
 template <class Lazy>
@@ -690,7 +819,6 @@ void ProcessPool<Lazy>::stop_nursery() {
     {
         const std::scoped_lock lock(mutex_);
         gently = phase_ == Phase::closed;
-        if (gently) { close_ring(); }
         line_.send(NurseryCommand{.what = gently ? NurseryCommand::What::finish
                                                  : NurseryCommand::What::quit});
     }
@@ -729,18 +857,134 @@ void ProcessPool<Lazy>::supervise() {
     supervisor_id_.store(std::this_thread::get_id());
     while (!is_done()) {
         try {
+            rest();
+            must_hand_over_.store(true, std::memory_order_relaxed);
+            const std::scoped_lock role(receiving_);
+            must_hand_over_.store(false, std::memory_order_relaxed);
             step(os::wait_slice);
         } catch (...) {
             // Without memory or descriptors: nothing further can be promised to anybody.
             end(Phase::broken, std::current_exception());
         }
     }
+    const std::scoped_lock role(receiving_);
+    while (next_ != backlog_.size()) {
+        if (const News news = next_news(); news.is_taken) { handle(news); }
+    }
+}
+
+// As long as nothing is under way and others receive what they wait for. They wake it for what is
+// not theirs; what comes meanwhile from the nursery waits for two milliseconds.
+template <class Lazy>
+void ProcessPool<Lazy>::rest() {
+    constexpr auto rest_time = std::chrono::milliseconds(2);
+    std::unique_lock lock(mutex_);
+    std::uint32_t seen = helped_.load(std::memory_order_relaxed);
+    if (seen == helped_seen_ || phase_ != Phase::running || open_ != 0 || undelivered_ != 0 ||
+        !stopping_.empty()) {
+        return;
+    }
+    rests_ = true;
+    do {
+        helped_seen_ = helped_.load(std::memory_order_relaxed);
+        rested_.wait_for(lock, rest_time, [this] { return !rests_; });
+    } while (rests_ && helped_.load(std::memory_order_relaxed) != helped_seen_);
+    rests_ = false;
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::wake_supervisor() noexcept {
+    if (std::exchange(rests_, false)) { rested_.notify_one(); }
+}
+
+// Has who sleeps in the ring look again at what it waits for.
+template <class Lazy>
+void ProcessPool<Lazy>::wake_receiver() {
+    if (is_receiver_asleep_.load()) { table_.tell({NewsKind::nothing, 0, 0}, {}); }
+}
+
+// Receives results of the job until all is there that the caller waits for.
+template <class Lazy>
+void ProcessPool<Lazy>::receive_own(const Job& job, Predicate there, const Deadline& deadline) {
+    receive_if_free([&] {
+        while (!there() && !must_hand_over_.load(std::memory_order_relaxed)) {
+            if (next_ == backlog_.size()) { look_out(there, deadline); }
+            if (next_ == backlog_.size() || !may_receive(job)) { return; }
+            handle_result(next_news());
+            helped_.fetch_add(1, std::memory_order_relaxed);
+        }
+    });
+    const std::scoped_lock lock(mutex_);
+    // What is still to come is not what this thread waits for.
+    if (open_ != 0 || undelivered_ != 0 || !there()) { wake_supervisor(); }
+}
+
+// The same of those that have come, while more of the job is being submitted: the supervisor would
+// do it, and be in the way.
+template <class Lazy>
+void ProcessPool<Lazy>::receive_what_is_there(const Job& job) {
+    receive_if_free([&] {
+        if (must_hand_over_.load(std::memory_order_relaxed)) { return; }
+        if (next_ == backlog_.size() && !table_.news.empty()) {
+            fetch(std::chrono::nanoseconds(0));
+        }
+        while (next_ != backlog_.size()) {
+            if (!may_receive(job)) {
+                const std::scoped_lock lock(mutex_);
+                return wake_supervisor();
+            }
+            handle_result(next_news());
+        }
+    });
+}
+
+// Calls `receive` unless somebody else receives.
+template <class Lazy>
+template <class Receive>
+void ProcessPool<Lazy>::receive_if_free(Receive&& receive) noexcept {
+    helped_.fetch_add(1, std::memory_order_relaxed);
+    const std::unique_lock role(receiving_, std::try_to_lock);
+    if (!role) { return; }
+    try {
+        receive();
+    } catch (const std::exception&) {
+        // Without memory or descriptors. The supervisor will meet that too, and tell it to
+        // everybody.
+        const std::scoped_lock lock(mutex_);
+        wake_supervisor();
+    }
+}
+
+// Whether the next news may be handled by a thread that waits for the job.
+template <class Lazy>
+bool ProcessPool<Lazy>::may_receive(const Job& job) const {
+    const News& news = backlog_[next_];
+    if (news.header.kind == NewsKind::nothing) { return true; }
+    if (!news.is_taken) { return false; }
+    return news.task.job == nullptr || (news.task.job.get() == &job && job.is_quiet());
+}
+
+// Waits for news, or until there is no need for them.
+template <class Lazy>
+void ProcessPool<Lazy>::look_out(Predicate there, const Deadline& deadline) {
+    if (fetch(std::chrono::nanoseconds(0))) { return; }
+    if (spin([&] { return !table_.news.empty() || there(); })) {
+        if (!there()) { fetch(std::chrono::nanoseconds(0)); }
+        return;
+    }
+    is_receiver_asleep_.store(true);
+    if (!there()) { fetch(deadline.left(os::wait_slice)); }
+    is_receiver_asleep_.store(false);
 }
 
 // All that the supervisor does, once; also where a callback waits for something.
 template <class Lazy>
 void ProcessPool<Lazy>::step(std::chrono::nanoseconds patience) {
     if (!receive(patience)) { check_nursery(); }
+    // What was received together is handled without looking at anything else.
+    for (std::size_t left = backlog_.size() - next_; left > 0; --left) {
+        if (!receive(std::chrono::nanoseconds(0))) { break; }
+    }
     end_the_deaf();
 }
 
@@ -748,36 +992,70 @@ template <class Lazy>
 bool ProcessPool<Lazy>::is_done() {
     const std::scoped_lock lock(mutex_);
     if (phase_ == Phase::terminated || phase_ == Phase::broken) { return true; }
-    return phase_ == Phase::closed && open_ == 0 && submissions_ == 0 && stopping_.empty();
+    return phase_ == Phase::closed && open_ == 0 && undelivered_ == 0 && submissions_ == 0 &&
+           stopping_.empty();
 }
 
 template <class Lazy>
 bool ProcessPool<Lazy>::receive(std::chrono::nanoseconds patience) {
-    News news;
-    if (!backlog_.empty()) {
-        news = std::move(backlog_.front());
-        backlog_.pop_front();
-    } else if (!fetch(news, patience)) {
-        return false;
-    }
-    handle(std::move(news));
+    if (next_ == backlog_.size() && !fetch(patience)) { return false; }
+    handle(next_news());
     return true;
 }
 
 template <class Lazy>
-bool ProcessPool<Lazy>::fetch(News& news, std::chrono::nanoseconds patience) {
-    return table_.news.get(
-               [&](std::span<const std::byte> record) {
-                   std::memcpy(&news.header, record.data(), sizeof news.header);
-                   record = record.subspan(sizeof news.header);
-                   news.body.assign(record.begin(), record.end());
-               },
-               patience) == RingStatus::ok;
+ProcessPool<Lazy>::News::News(std::span<const std::byte> record) {
+    std::memcpy(&header, record.data(), sizeof header);
+    record = record.subspan(sizeof header);
+    size_ = record.size();
+    if (size_ <= small_.size()) {
+        std::copy(record.begin(), record.end(), small_.begin());
+    } else {
+        large_.assign(record.begin(), record.end());
+    }
+}
+
+// Takes what is in the ring, up to a number.
+template <class Lazy>
+bool ProcessPool<Lazy>::fetch(std::chrono::nanoseconds patience) {
+    constexpr std::size_t at_a_time = 64;
+    const RingProgress progress = table_.news.get_many(
+        at_a_time,
+        [this](std::size_t, std::span<const std::byte> record) { backlog_.emplace_back(record); },
+        patience);
+    if (progress.done == 0) { return false; }
+    take_results();
+    return true;
+}
+
+// Looks up whose the results are that have come.
+template <class Lazy>
+void ProcessPool<Lazy>::take_results() {
+    const std::scoped_lock lock(mutex_);
+    std::size_t taken = 0;
+    for (News& news : std::span(backlog_).subspan(next_)) {
+        if (!news.is_result() || news.is_taken) { continue; }
+        news.task = take(news.header.sequence);
+        news.is_taken = true;
+        if (news.task.job != nullptr) { ++taken; }
+    }
+    undelivered_ += taken;
+    close_ring();
 }
 
 template <class Lazy>
-void ProcessPool<Lazy>::handle(News news) {
-    Reader body(news.body);
+typename ProcessPool<Lazy>::News ProcessPool<Lazy>::next_news() {
+    News news = std::move(backlog_[next_++]);
+    if (next_ == backlog_.size()) {
+        backlog_.clear();
+        next_ = 0;
+    }
+    return news;
+}
+
+template <class Lazy>
+void ProcessPool<Lazy>::handle(const News& news) {
+    Reader body(news.body());
     switch (news.header.kind) {
         case NewsKind::ready:
             handle_ready(news.header.worker);
@@ -794,6 +1072,8 @@ void ProcessPool<Lazy>::handle(News news) {
         case NewsKind::undeliverable:
             handle_result(news);
             break;
+        case NewsKind::nothing:
+            break;
         case NewsKind::died: {
             const auto notice = body.raw<DeathNotice>();
             const auto tail = body.take(body.remaining());
@@ -807,31 +1087,33 @@ void ProcessPool<Lazy>::handle(News news) {
 template <class Lazy>
 void ProcessPool<Lazy>::handle_result(const News& news) {
     const NewsHeader& header = news.header;
+    if (header.kind == NewsKind::nothing) { return; }
     nursery_deaths_ = 0;
     std::optional<BulkRange> bulk;  // freed when it has been read, or if nobody wants it
-    if (header.is_bulk != 0) { bulk.emplace(table_.bulk, Reader(news.body).raw<BulkMessage>()); }
-    const Outstanding task = take(header.sequence);
-    if (task.job == nullptr) {
+    if (header.is_bulk != 0) { bulk.emplace(table_.bulk, Reader(news.body()).raw<BulkMessage>()); }
+    if (news.task.job == nullptr) {
         // It was terminated or cancelled meanwhile.
         std::shared_ptr<BulkRange> given_up;
         const std::scoped_lock lock(mutex_);
         given_up.swap(places_[header.worker].given_up);
         return;
     }
+    // Now already: a callback may join the pool, and is itself what would be waited for.
+    --undelivered_;
     try {
-        deliver(news, task);
+        deliver(news);
     } catch (...) {
-        task.job->failed(task.chunk, table_.slot(header.worker).item.load(),
-                         std::current_exception());
+        news.task.job->failed(news.task.chunk, table_.slot(header.worker).item.load(),
+                              std::current_exception());
     }
 }
 
 template <class Lazy>
-void ProcessPool<Lazy>::deliver(const News& news, const Outstanding& task) {
+void ProcessPool<Lazy>::deliver(const News& news) {
     const NewsHeader& header = news.header;
+    const Outstanding& task = news.task;
     os::Mapping mapping;
-    Reader body(header.is_bulk != 0 ? table_.bulk.view(news.body, mapping)
-                                    : std::span<const std::byte>(news.body));
+    Reader body(header.is_bulk != 0 ? table_.bulk.view(news.body(), mapping) : news.body());
     if (header.began != 0) {
         trace_task(header.worker, task, header.began, header.ended,
                    header.kind == NewsKind::result ? "with a result" : "with an error");
@@ -843,17 +1125,17 @@ void ProcessPool<Lazy>::deliver(const News& news, const Outstanding& task) {
     }
 }
 
+// Gives out a task that has its verdict; one without a job when it has had one already.
 template <class Lazy>
 typename ProcessPool<Lazy>::Outstanding ProcessPool<Lazy>::take(std::uint64_t sequence) {
-    const std::scoped_lock lock(mutex_);
     if (sequence < first_outstanding_ || sequence >= first_outstanding_ + outstanding_.size()) {
         return {};
     }
     Outstanding& entry = outstanding_[static_cast<std::size_t>(sequence - first_outstanding_)];
     Outstanding task;
     if (entry.job != nullptr) {
-        task = entry;
-        forget(entry);
+        task = std::move(entry);
+        forget(task);
     }
     while (!outstanding_.empty() && outstanding_.front().job == nullptr) {
         outstanding_.pop_front();
@@ -977,7 +1259,10 @@ typename ProcessPool<Lazy>::Place ProcessPool<Lazy>::bury(std::uint32_t worker,
     std::exception_ptr verdict;
     if (const std::uint64_t claim = slot.claim.load(); claim != 0 && has_lost(worker, claim - 1)) {
         const Submission perhaps(*this, /*must_run=*/false);
-        task = take(claim - 1);
+        {
+            const std::scoped_lock lock(mutex_);
+            task = take(claim - 1);
+        }
         try {
             if (task.job != nullptr) {
                 verdict = verdict_on(task, worker, notice, std::move(stderr_tail));
@@ -1076,13 +1361,10 @@ bool ProcessPool<Lazy>::has_lost(std::uint32_t worker, std::uint64_t sequence) {
         if (other != worker && table_.slot(other).claim.load() == sequence + 1) { return false; }
     }
     // ... or has put its result before he noted the next.
-    for (News news; fetch(news, std::chrono::nanoseconds(0)); news = {}) {
-        backlog_.push_back(std::move(news));
-    }
-    return std::none_of(backlog_.begin(), backlog_.end(), [&](const News& news) {
-        return (news.header.kind == NewsKind::result ||
-                news.header.kind == NewsKind::undeliverable) &&
-               news.header.sequence == sequence;
+    while (fetch(std::chrono::nanoseconds(0))) {}
+    const auto waiting = std::span(backlog_).subspan(next_);
+    return std::none_of(waiting.begin(), waiting.end(), [&](const News& news) {
+        return news.is_result() && news.header.sequence == sequence;
     });
 }
 

@@ -19,11 +19,15 @@
 
 #include <unistd.h>
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <tuple>
@@ -198,6 +202,14 @@ chunk_results_t<R, Outcomes> run_items(F& function, T* items, std::size_t count)
     return results;
 }
 
+/// A sequence of these is saved as a length and their bytes.
+template <class T>
+inline constexpr bool is_flat_element = codec<T>::raw() && std::is_trivially_copyable_v<T>;
+template <>
+inline constexpr bool is_flat_element<bool> = false;
+template <>
+inline constexpr bool is_flat_element<void> = false;
+
 /// A chunk of a range, in bytes.
 template <class F, class T, bool Star, bool Outcomes>
 struct ChunkCode {
@@ -217,6 +229,35 @@ struct ChunkCode {
     static void run(Reader& arguments, Writer& out, TaskScope& scope) {
         F function = load_callable<F>(arguments);
         const std::size_t count = arguments.length(min_saved_size<Item>);
+        if constexpr (is_flat) {
+            run_flat(function, count, arguments, out, scope);
+        } else {
+            run_any(function, count, arguments, out, scope);
+        }
+    }
+
+  private:
+    // Items and results are their bytes: read and written one by one where they stand.
+    static constexpr bool is_flat = !Outcomes && is_flat_element<Item> && is_flat_element<R>;
+
+    static void run_flat(F& function, std::size_t count, Reader& arguments, Writer& out,
+                         TaskScope& scope) {
+        using ItemBytes = std::array<std::byte, sizeof(Item)>;
+        const std::span<const std::byte> items = arguments.take(count * sizeof(Item));
+        out.reserve(sizeof(std::uint64_t) + count * sizeof(R));
+        out.length(count);
+        for (std::size_t number = 0; number < count; ++number) {
+            scope.at_item(number);
+            ItemBytes bytes;
+            std::memcpy(bytes.data(), items.data() + number * sizeof(Item), sizeof(Item));
+            auto item = std::bit_cast<Item>(bytes);
+            const R result = call_with_item<Star, false>(function, item);
+            out.raw(result);
+        }
+    }
+
+    static void run_any(F& function, std::size_t count, Reader& arguments, Writer& out,
+                        TaskScope& scope) {
         chunk_results_t<R, Outcomes> results;
         if constexpr (Outcomes || !std::is_void_v<R>) { results.reserve(count); }
         const auto take = [&]<class Result>(Result&& result) {

@@ -42,7 +42,7 @@ class TaskScope {
     /// Says that item `item` of the chunk begins; the first is 0, and has begun with the chunk.
     void at_item(std::size_t item) {
         item_->store(item, std::memory_order_release);
-        if (item != 0) { next_item(); }
+        if (watches_items_ && item != 0) { next_item(); }
     }
 
     /// Returns a number that depends on the job and on the item alone.
@@ -63,7 +63,8 @@ class TaskScope {
 
   protected:
     ~TaskScope() { current_ = outer_; }
-    /// What else an engine does when an item begins.
+    /// Has `next_item` called when an item begins that is not the first.
+    void watch_items() noexcept { watches_items_ = true; }
     virtual void next_item() {}
 
   private:
@@ -72,6 +73,7 @@ class TaskScope {
     std::atomic<std::uint64_t>* item_;
     std::uint64_t seed_;
     std::uint64_t first_item_;
+    bool watches_items_ = false;
     TaskScope* outer_;  // a task that waits for another may run it
 };
 

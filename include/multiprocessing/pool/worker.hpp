@@ -128,7 +128,9 @@ class Worker {
       public:
         explicit Scope(Worker& worker) noexcept
             : TaskScope(worker.slot_.item, worker.task_.seed, worker.task_.first_item),
-              worker_(worker) {}
+              worker_(worker) {
+            if (worker.task_.is_limited != 0) { watch_items(); }
+        }
         std::stop_token stop_token() override {
             // Leaked, since its thread lives on.
             static auto* const watcher = new StopWatcher<Lazy>(worker_.slot_.stop);
