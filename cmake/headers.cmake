@@ -19,11 +19,13 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/os/cpu.hpp
     include/multiprocessing/os/death_pipe.hpp
     include/multiprocessing/os/event_fd.hpp
+    include/multiprocessing/os/exec.hpp
     include/multiprocessing/os/fork.hpp
     include/multiprocessing/os/futex.hpp
     include/multiprocessing/os/kill_point.hpp
     include/multiprocessing/os/kill_timer.hpp
     include/multiprocessing/os/memory.hpp
+    include/multiprocessing/os/modules.hpp
     include/multiprocessing/os/oom.hpp
     include/multiprocessing/os/poll.hpp
     include/multiprocessing/os/process.hpp
@@ -118,8 +120,12 @@ set(MULTIPROCESSING_HEADERS
     include/multiprocessing/shm/ring_layout.hpp
     include/multiprocessing/shm/ring_put.hpp
     include/multiprocessing/shm/segment.hpp
+    include/multiprocessing/shm/shared_object.hpp
     include/multiprocessing/shm/slab.hpp
     include/multiprocessing/shm/spin.hpp
+    include/multiprocessing/spawn/bootstrap.hpp
+    include/multiprocessing/spawn/forkserver.hpp
+    include/multiprocessing/spawn/spawn.hpp
     include/multiprocessing/synchronize.hpp
     include/multiprocessing/synchronize/barrier.hpp
     include/multiprocessing/synchronize/barrier_state.hpp

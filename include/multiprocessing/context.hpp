@@ -4,26 +4,36 @@
 /// \file
 /// Start methods: how a child comes to be.
 ///
-///     mp::set_start_method("fork");            // for the whole program
+///     int main() {
+///         mp::freeze_support();                      // the first line, for all but "fork"
+///         mp::set_start_method("spawn");             // for the whole program
 ///
-///     const auto ctx = mp::get_context("fork");  // for what is made through it
-///     auto queue = ctx.Queue<int>();
-///     auto process = ctx.Process(produce, queue);
+///         const auto ctx = mp::get_context("fork");  // for what is made through it
+///         auto queue = ctx.Queue<int>();
+///         auto process = ctx.Process(produce, queue);
 ///
-/// Mirrors `multiprocessing.get_start_method` and its kin, and `multiprocessing.context`. This
-/// version has `fork`; asking for `spawn` or `forkserver` is an error that says so.
+/// `fork` copies this process as it is: nothing need be sent, and what other threads had locked
+/// stays locked. `spawn` runs a fresh image of the program; `forkserver` forks one that was set
+/// aside. There the target and its arguments are sent, and global variables have the values that
+/// the program starts with.
+///
+/// Mirrors `multiprocessing.get_start_method` and its kin, and `multiprocessing.context`.
 
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/logging.hpp>
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
+#include <multiprocessing/process/start_method.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/sharedctypes.hpp>
+#include <multiprocessing/spawn/forkserver.hpp>
+#include <multiprocessing/spawn/spawn.hpp>
 #include <multiprocessing/synchronize.hpp>
 
-#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <initializer_list>
 #include <optional>
@@ -37,11 +47,21 @@ namespace multiprocessing {
 
 /// Makes a program ready for start methods that run its image anew; the first line of `main`.
 ///
-/// With `fork` there is nothing to do: the call is there so that a program need not change later.
-inline void freeze_support() {}
+/// In an image that was started for a child this is where the child runs: it does not return. What
+/// stands before it runs in every child.
+template <class Lazy = void>
+void freeze_support() {
+    detail::StartMethods::spawn.store(&detail::start_by_spawn<Lazy>);
+    detail::StartMethods::forkserver.store(&detail::start_by_forkserver<Lazy>);
+    detail::become_spawned_child<Lazy>();
+}
+
+/// Has "spawn" execute another file than this program's own: one of which the program is a copy,
+/// say below another path. \throws ValueError when the path is empty.
+void set_executable(const std::filesystem::path& path);
 
 /// Returns the start methods that this version has, the default first.
-inline std::vector<std::string> get_all_start_methods() { return {"fork"}; }
+inline std::vector<std::string> get_all_start_methods() { return {"fork", "spawn", "forkserver"}; }
 
 /// Returns the start method of this program, and settles it if nobody has.
 std::string get_start_method();
@@ -56,7 +76,11 @@ void set_start_method(std::string_view method, bool force = false);
 /// \safety immutable.
 class Context {
   public:
-    std::string get_start_method() const { return "fork"; }
+    explicit Context(detail::StartKind kind = detail::StartKind::fork) noexcept : kind_(kind) {}
+
+    std::string get_start_method() const {
+        return detail::start_kind_names[static_cast<std::size_t>(kind_)];
+    }
     Context get_context() const { return *this; }
     /// \throws ValueError when the method is another than its own.
     Context get_context(std::string_view method) const;
@@ -66,19 +90,25 @@ class Context {
     // All are templates, so that a program pays for the compilation of what it makes.
     template <class... Args>
     multiprocessing::Process Process(Args&&... args) const {
-        return multiprocessing::Process(std::forward<Args>(args)...);
-    }
-    template <class F, class... Args>
-    multiprocessing::Process Process(ProcessOptions options, F&& target, Args&&... args) const {
-        return multiprocessing::Process(std::move(options), std::forward<F>(target),
+        return multiprocessing::Process(ProcessOptions{.start_method = get_start_method()},
                                         std::forward<Args>(args)...);
+    }
+    template <class... Args>
+    multiprocessing::Process Process(ProcessOptions options, Args&&... args) const {
+        options.start_method = get_start_method();
+        return multiprocessing::Process(std::move(options), std::forward<Args>(args)...);
     }
     template <class Lazy = void>
     multiprocessing::Pool Pool(int processes = 0) const {
-        return multiprocessing::Pool(processes);
+        return Pool(PoolOptions{.processes = processes});
     }
     template <class Lazy = void>
     multiprocessing::Pool Pool(PoolOptions options) const {
+        if (kind_ != detail::StartKind::fork) {
+            throw ProcessError(detail::text_of(
+                "this version's pools fork their workers; a context of \"{}\" cannot make one",
+                {get_start_method()}));
+        }
         return multiprocessing::Pool(std::move(options));
     }
 
@@ -179,6 +209,9 @@ class Context {
     void log_to_stderr(LogLevel level = LogLevel::notset) const {
         multiprocessing::log_to_stderr(level);
     }
+
+  private:
+    detail::StartKind kind_;
 };
 
 /// Returns the library with that start method; with the program's, which is settled by the call,
@@ -188,50 +221,30 @@ Context get_context(std::string_view method = {});
 
 // -------------------------------------------------------------------------------------------------
 
-namespace detail {
-
-inline std::atomic<bool>& start_method_is_settled() {
-    static std::atomic<bool> settled{false};
-    return settled;
-}
-
-/// \throws ValueError when there is no such start method.
-inline void check_start_method(std::string_view method) {
-    if (method != "fork" && method != "spawn" && method != "forkserver") {
-        throw ValueError(text_of("cannot find a start method \"{}\"", {method}));
-    }
-}
-
-/// \throws ProcessError when this version does not have it.
-inline void check_has_start_method(std::string_view method) {
-    if (method != "fork") {
-        throw ProcessError(text_of("this version has no start method \"{}\"", {method}));
-    }
-}
-
-}  // namespace detail
-
 inline std::string get_start_method() {
-    detail::start_method_is_settled().store(true);
-    return "fork";
+    auto unsettled = detail::StartMethods::unsettled;
+    detail::StartMethods::settled.compare_exchange_strong(
+        unsettled, static_cast<std::uint8_t>(detail::StartKind::fork));
+    return Context(detail::StartMethods::current()).get_start_method();
 }
 
 inline void set_start_method(std::string_view method, bool force) {
-    detail::check_start_method(method);
-    if (detail::start_method_is_settled().exchange(true) && !force) {
+    const auto kind = static_cast<std::uint8_t>(detail::start_kind(method));
+    auto unsettled = detail::StartMethods::unsettled;
+    if (force) {
+        detail::StartMethods::settled.store(kind);
+    } else if (!detail::StartMethods::settled.compare_exchange_strong(unsettled, kind)) {
         throw ProcessError("the start method has already been set");
     }
-    detail::check_has_start_method(method);
 }
 
 inline Context get_context(std::string_view method) {
-    if (method.empty()) {
-        get_start_method();
-    } else {
-        detail::check_start_method(method);
-        detail::check_has_start_method(method);
-    }
-    return {};
+    return Context(detail::start_kind(method.empty() ? get_start_method() : std::string(method)));
+}
+
+inline void set_executable(const std::filesystem::path& path) {
+    if (path.empty()) { throw ValueError("set_executable: the path is empty"); }
+    detail::Executable::set(path.string());
 }
 
 inline Context Context::get_context(std::string_view method) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// Start methods: the one that is here, and clear words for those that are not.
+// Start methods by their names, and what a context makes.
 
 #include "support/catch.hpp"
 
@@ -12,16 +12,25 @@
 
 namespace mp = multiprocessing;
 
-TEST_CASE("fork is the start method; another is refused by name") {
-    mp::freeze_support();
-    CHECK(mp::get_all_start_methods() == std::vector<std::string>{"fork"});
+TEST_CASE("fork is the start method unless another is set") {
+    CHECK(mp::get_all_start_methods() == std::vector<std::string>{"fork", "spawn", "forkserver"});
     mp::set_start_method("fork", true);
     CHECK(mp::get_start_method() == "fork");
     CHECK_THROWS_AS(mp::set_start_method("fork"), mp::ProcessError);
-    CHECK_THROWS_AS(mp::set_start_method("spawn", true), mp::ProcessError);
-    CHECK_THROWS_AS(mp::set_start_method("forkserver", true), mp::ProcessError);
+    mp::set_start_method("spawn", true);
+    CHECK(mp::get_start_method() == "spawn");
+    mp::set_start_method("forkserver", true);
+    CHECK(mp::get_context().get_start_method() == "forkserver");
     CHECK_THROWS_AS(mp::set_start_method("vfork", true), mp::ValueError);
+    CHECK(mp::get_start_method() == "forkserver");
+    // These tests do not begin with freeze_support().
+    mp::Process process([] {});
+    CHECK_THROWS_AS(process.start(), mp::ProcessError);
+    mp::set_start_method("fork", true);
     CHECK(mp::get_start_method() == "fork");
+    process.start();
+    process.join();
+    CHECK_THROWS_AS(mp::get_context("spawn").Pool(1), mp::ProcessError);
 }
 
 TEST_CASE("a context makes what the library makes") {

@@ -58,6 +58,14 @@ TEST_CASE("the epoch counts the forks of this process and its ancestors", "[os]"
     CHECK(child.end() == 0);
 }
 
+TEST_CASE("what is sent to another process counts as a fork, and changes nothing else", "[os]") {
+    const std::uint64_t before = os::fork_epoch();
+    const std::uint64_t own = os::process_token();
+    os::count_share();
+    CHECK(os::fork_epoch() == before + 1);
+    CHECK(os::process_token() == own);
+}
+
 TEST_CASE("fork handlers prepare newest first, and are done with oldest first", "[os]") {
     static std::string order;
     static bool on = true;

@@ -53,7 +53,10 @@ class Guardian : public Listener {
     using Listener::Listener;
 
     void testCaseStarting(const Catch::TestCaseInfo& info) override {
-        if (!before_) { support::mp_test_warm_up(); }
+        if (!before_) {
+            support::mp_test_warm_up();
+            support::warm_up_steps().run();
+        }
         name_ = info.name;
         before_ = support::Holdings::now();
         support::arm_alarm(name_, std::chrono::seconds(120) * support::slowness);
@@ -79,6 +82,7 @@ class Guardian : public Listener {
 CATCH_REGISTER_LISTENER(Guardian)
 
 int main(int argc, char** argv) {
+    support::first_in_main().run();
     Catch::Session session;
     if (const int bad = session.applyCommandLine(argc, argv); bad != 0) { return bad; }
     // A name that matches nothing, or a test case that checks nothing, has not passed.

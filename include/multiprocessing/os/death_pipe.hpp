@@ -54,6 +54,11 @@ class DeathPipe {
 
     /// \throws OSError when there are no descriptors left.
     DeathPipe();
+    /// The child's side, where it was not inherited.
+    explicit DeathPipe(UniqueFd read) noexcept : read_(std::move(read)) {}
+
+    /// Returns the child's end, to be sent to a child that does not inherit it.
+    int read_end() const noexcept { return read_.get(); }
 
     /// In the parent, after the fork: what keeps the child alive.
     Holder hold() {

@@ -9,10 +9,12 @@
 #include <multiprocessing/os/unique_fd.hpp>
 
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <utility>
 
 namespace multiprocessing::detail::os {
 
@@ -26,6 +28,9 @@ class EventFd {
     EventFd() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         if (!fd_) { throw_os_error(errno, "eventfd", "a descriptor to wait for"); }
     }
+
+    /// Takes over one of another process's.
+    explicit EventFd(UniqueFd fd) noexcept : fd_(std::move(fd)) {}
 
     int get() const noexcept { return fd_.get(); }
     /// Gives the descriptor back before the object ends.
@@ -47,5 +52,14 @@ class EventFd {
   private:
     UniqueFd fd_;
 };
+
+/// Tells whether the descriptor is such a switch, which stays as it is.
+inline bool is_event_fd(int fd) noexcept {
+    // Writing is tried on none that has a type: the bytes would go into it.
+    struct stat file {};
+    if (::fstat(fd, &file) != 0 || (file.st_mode & S_IFMT) != 0) { return false; }
+    const std::uint64_t nothing = 0;  // to be added
+    return ::write(fd, &nothing, sizeof nothing) == sizeof nothing;
+}
 
 }  // namespace multiprocessing::detail::os

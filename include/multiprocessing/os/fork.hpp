@@ -35,10 +35,13 @@ std::uint64_t process_token();
 /// Returns the pid of the process whose token it is.
 constexpr pid_t pid_of_token(std::uint64_t token) { return static_cast<pid_t>(token >> 32); }
 
-/// Returns how many times this process, and whoever it was forked from, has called `fork`.
+/// Returns how many times this process, and whoever it was forked from, has called `fork` or
+/// `count_share`.
 ///
-/// What was made before the last `fork` may be seen by a child; see shm/slab.hpp.
+/// What was made before the last of them may be seen by another process; see shm/slab.hpp.
 std::uint64_t fork_epoch();
+/// Counts as a `fork`: something of this process's is about to be sent to another.
+void count_share() noexcept;
 
 /// Runs `prepare` before every `fork`, then `parent` and `child` in the two processes; what was
 /// registered last prepares first. Each may be null.
@@ -137,6 +140,8 @@ inline std::atomic<std::uint64_t>& fork_counter() {
     static constinit std::atomic<std::uint64_t> counter{1};
     return counter;
 }
+
+inline void count_share() noexcept { fork_counter().fetch_add(1, std::memory_order_relaxed); }
 
 inline ProcessPage& process_page() {
     static constinit std::atomic<ProcessPage*> page{nullptr};

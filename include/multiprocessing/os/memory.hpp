@@ -68,6 +68,9 @@ struct FileIdentity {
 /// \throws OSError for what is no open file.
 FileIdentity identify(int fd);
 
+/// Tells whether it is a memory file, as `memfd_create` makes them, and no other descriptor.
+bool is_memory_file(int fd) noexcept;
+
 /// A mapping of a stretch of a file, unmapped with the object.
 /// \safety the bytes are shared with every process that maps them; the object is one thread's.
 class Mapping {
@@ -116,6 +119,10 @@ inline FileIdentity identify(int fd) {
     struct stat file {};
     if (::fstat(fd, &file) != 0) { throw_os_error(errno, "fstat", text_of("descriptor {}", {fd})); }
     return {.inode = file.st_ino, .size = static_cast<std::uint64_t>(file.st_size)};
+}
+
+inline bool is_memory_file(int fd) noexcept {
+    return ::fcntl(fd, F_GET_SEALS) >= 0;  // of any other it is EINVAL
 }
 
 inline bool is_file_size_limited() noexcept {

@@ -43,6 +43,22 @@ inline void take_signals_of_a_worker() noexcept {
     ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
+/// Leaves Ctrl-C, which the terminal sends to the whole group, to others.
+class IgnoredInterrupt {
+  public:
+    IgnoredInterrupt() noexcept {
+        struct sigaction ignore {};
+        ignore.sa_handler = SIG_IGN;
+        ::sigaction(SIGINT, &ignore, &before_);
+    }
+
+    /// Gives a child of this process the disposition that there was.
+    void undo() const noexcept { ::sigaction(SIGINT, &before_, nullptr); }
+
+  private:
+    struct sigaction before_ {};
+};
+
 /// Has the kernel keep what it knows of this process's ended children for whoever asks: with
 /// SIGCHLD ignored it would not, and a handler of the program's might be quicker.
 class KeptExitCodes {

@@ -78,6 +78,14 @@ class Descriptors {
 template <class Lazy = void>
 std::pair<UniqueFd, UniqueFd> socketpair();
 
+/// Returns another descriptor of the same open file. \throws OSError when there is none left.
+template <class Lazy = void>
+UniqueFd duplicate(int fd) {
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) { throw_os_error(errno, "fcntl", text_of("descriptor {}", {fd})); }
+    return UniqueFd(copy);
+}
+
 /// Ends one direction for every process that has the socket.
 enum class Direction : int { receiving = SHUT_RD, sending = SHUT_WR };
 void shutdown(int fd, Direction direction) noexcept;

@@ -7,7 +7,9 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/death_pipe.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/process/child.hpp>
 #include <multiprocessing/process/children.hpp>
 #include <multiprocessing/process/tree.hpp>
@@ -15,9 +17,11 @@
 #include <multiprocessing/timeout.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -32,6 +36,18 @@ class ForkedChild final : public Child {
         : pid_(pid),
           pidfd_(os::pidfd_open(pid)),
           birth_(os::birth_of(pidfd_, pid)),
+          name_(std::move(name)),
+          daemon_(daemon),
+          life_(std::move(life)) {}
+
+    /// The same of a child that the fork server has forked, which writes its `os::ExitStatus` to
+    /// the other end of `end`.
+    ForkedChild(pid_t pid, os::UniqueFd pidfd, os::UniqueFd end, std::string name, bool daemon,
+                typename os::DeathPipe<Lazy>::Holder life)
+        : pid_(pid),
+          pidfd_(std::move(pidfd)),
+          birth_(os::birth_of(pidfd_, pid)),
+          end_(std::move(end)),
           name_(std::move(name)),
           daemon_(daemon),
           life_(std::move(life)) {}
@@ -110,7 +126,11 @@ class ForkedChild final : public Child {
     void collect() {
         const std::scoped_lock lock(mutex_);
         if (std::exchange(collected_, true)) { return; }
-        if (pidfd_) { status_ = os::reap(pidfd_.get()); }
+        if (end_) {
+            status_ = told_end();
+        } else if (pidfd_) {
+            status_ = os::reap(pidfd_.get());
+        }
         if (!status_) {
             // SIGCHLD is ignored, or the program waits for any child: the child's own record
             // remains.
@@ -121,9 +141,21 @@ class ForkedChild final : public Child {
         life_ = {};
     }
 
+    // What the fork server says; nothing when it has died.
+    std::optional<os::ExitStatus> told_end() {
+        os::ExitStatus status{};
+        const auto bytes = std::as_writable_bytes(std::span(&status, 1));
+        const Deadline bound(std::chrono::seconds(2));
+        const bool told = os::poll(end_.get(), POLLIN, bound) &&
+                          os::receive(end_.get(), os::Transport::local, bytes) == bytes.size();
+        end_.reset();
+        return told ? std::optional(status) : std::nullopt;
+    }
+
     const pid_t pid_;
     const os::UniqueFd pidfd_;  // empty when the child was gone before we could ask for it
     const std::uint64_t birth_;
+    os::UniqueFd end_;  // of a child of the fork server's, until it has been read; under `mutex_`
     const std::uint64_t parent_ = os::process_token();
     mutable std::mutex mutex_;  // guards what follows; never held while waiting
     std::string name_;

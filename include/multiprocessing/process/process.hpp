@@ -11,14 +11,17 @@
 #include <multiprocessing/process/invoke.hpp>
 #include <multiprocessing/process/local.hpp>
 #include <multiprocessing/process/start_method.hpp>
+#include <multiprocessing/serialize/callable.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 
 namespace multiprocessing {
@@ -27,6 +30,8 @@ namespace multiprocessing {
 struct ProcessOptions {
     std::string name = {};                      ///< "Process-1", "Process-1:2", ... when empty
     std::optional<bool> daemon = std::nullopt;  ///< the creator's own when left out
+    /// "fork", "spawn" or "forkserver"; the program's when it is started, if empty.
+    std::string start_method = {};
 };
 
 namespace detail {
@@ -40,8 +45,51 @@ class BoundTarget final : public Target {
         : function_(std::forward<G>(function)), arguments_(std::forward<Given>(arguments)...) {}
 
     void call() override { invoke_with_copies(function_, arguments_); }
+    const SpawnEntry& save(Writer& out) const override {
+        if constexpr (is_sendable) {
+            save_callable(out, function_);
+            std::apply([&](const Arguments&... each) { (detail::save(out, each), ...); },
+                       arguments_);
+            return entry;
+        } else {
+            refuse();
+        }
+    }
 
   private:
+    static constexpr bool is_sendable = sendable_callable<F> && (sendable<Arguments> && ...);
+
+    static void run(Reader& in) {
+        if constexpr (is_sendable) {
+            F function = load_callable<F>(in);
+            std::tuple<Arguments...> arguments{detail::load<Arguments>(in)...};
+            if (in.remaining() != 0) { refuse_bytes("bytes are left over"); }
+            if (in.handles != nullptr) { in.handles->finish(); }
+            invoke_with_copies(function, arguments);
+        }
+    }
+    [[noreturn]] static void refuse() {
+        if (!sendable_callable<F>) {
+            throw SerializationError(
+                text_of("the target of a process, a {}, cannot be sent to another image of the "
+                        "program: start it by \"fork\", or pass what it captures as arguments",
+                        {type_name<F>()}));
+        }
+        int number = 0;
+        std::string_view culprit;
+        static_cast<void>(
+            ((++number, sendable<Arguments> || (culprit = type_name<Arguments>(), false)) && ...));
+        throw SerializationError(
+            text_of("argument {} of a process, a {}, cannot be sent to another image of the "
+                    "program: start it by \"fork\"",
+                    {number, culprit}));
+    }
+
+    static constexpr SpawnEntry entry{
+        SpawnEntry::right_magic,
+        hash_mix(hash_text(type_name<F>()), hash_text(type_name<std::tuple<Arguments...>>())),
+        &run};
+
     F function_;
     std::tuple<Arguments...> arguments_;
 };
@@ -154,8 +202,9 @@ class Process {
     std::string identity_;
     bool daemon_;
     std::string authkey_;
-    std::uint64_t maker_;                     // token of the process that made the object
-    detail::StartMethod start_method_;        // what a program without a Process does not compile
+    std::uint64_t maker_;                          // token of the process that made the object
+    std::optional<detail::StartKind> start_kind_;  // the program's if it is nothing
+    detail::StartMethod start_by_fork_;       // what a program without a Process does not compile
     std::unique_ptr<detail::Target> target_;  // until the child has it
     std::shared_ptr<detail::Child> child_;    // from start() to close()
     bool runs_here_ = false;  // in the child: the object stands for the process it is in
@@ -166,7 +215,8 @@ class Process {
 
 template <class Lazy>
 Process::Process(ProcessOptions options)
-    : maker_(detail::os::process_token()), start_method_(&detail::start_by_fork<Lazy>) {
+    : maker_(detail::os::process_token()), start_by_fork_(&detail::start_by_fork<Lazy>) {
+    if (!options.start_method.empty()) { start_kind_ = detail::start_kind(options.start_method); }
     detail::LocalProcess& self = detail::LocalProcess::instance();
     identity_ = self.next_child_identity();
     name_ = options.name.empty() ? "Process-" + identity_ : std::move(options.name);
@@ -193,15 +243,25 @@ inline void Process::start() {
             process.runs_here_ = true;
             process.run();
         }
+        const detail::SpawnEntry& save(detail::Writer& out) const override {
+            if (process.target_ == nullptr || typeid(process) != typeid(Process)) {
+                throw SerializationError(detail::text_of(
+                    "{} is of a class derived from Process, which can be started by \"fork\" only",
+                    {process.name_}));
+            }
+            return process.target_->save(out);
+        }
         Process& process;
     } body(*this);
     const bool dies_with_parent = detail::LocalProcess::instance().dies_with_parent();
-    child_ = start_method_({.name = name_,
-                            .identity = identity_,
-                            .daemon = daemon_,
-                            .dies_with_parent = daemon_ || dies_with_parent,
-                            .authkey = authkey_},
-                           body);
+    const detail::StartMethod method = detail::StartMethods::find(
+        start_kind_.value_or(detail::StartMethods::current()), start_by_fork_);
+    child_ = method({.name = name_,
+                     .identity = identity_,
+                     .daemon = daemon_,
+                     .dies_with_parent = daemon_ || dies_with_parent,
+                     .authkey = authkey_},
+                    body);
     target_.reset();  // the child has its own
 }
 

@@ -41,11 +41,21 @@ class ItemRing {
     /// `name` is the class in texts.
     ItemRing(const char* name, std::size_t limit)
         : name_(name), ring_({.name = name, .limit = limit, .type_hash = type_hash_v<T>}) {}
+    /// Reads the one that another process has saved.
+    /// \throws SerializationError when there is none, or it is one of another type
+    ItemRing(const char* name, Reader& in) : name_(name), ring_(in, type_hash_v<T>) {}
     ItemRing(const ItemRing&) = delete;
     ItemRing& operator=(const ItemRing&) = delete;
     ~ItemRing() { delete postponed_.load(); }
 
     Ring& ring() noexcept { return ring_; }
+
+    /// Writes which one it is, for a process that is being started.
+    /// \throws ValueError when this process has closed it
+    void save_ring(Writer& out) const {
+        check_open();
+        ring_.save(out);
+    }
 
     /// Puts one; false when the time was over.
     /// \throws ValueError, ShutDown, OSError; whatever `T` throws when it is saved

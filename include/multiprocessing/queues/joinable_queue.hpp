@@ -12,6 +12,7 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/queues/queue.hpp>
+#include <multiprocessing/serialize/handle.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <cstddef>
@@ -39,6 +40,13 @@ class JoinableQueue : public Queue<T> {
     void join() const { this->items().ring().wait_finished(); }
     /// The same with a bound; false when it passed.
     bool join(Timeout timeout) const { return this->items().ring().wait_finished(timeout); }
+
+  private:
+    friend struct detail::HandleAccess;
+
+    explicit JoinableQueue(detail::Reader& in) : Queue<T>("JoinableQueue", in) {}
+
+    static JoinableQueue load_handle(detail::Reader& in) { return JoinableQueue(in); }
 };
 
 template <class T>

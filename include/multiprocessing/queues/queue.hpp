@@ -130,11 +130,18 @@ class Queue {
   protected:
     Queue(const char* name, std::size_t maxsize)
         : ring_(std::make_shared<detail::ItemRing<T>>(name, maxsize)) {}
+    Queue(const char* name, detail::Reader& in)
+        : ring_(std::make_shared<detail::ItemRing<T>>(name, in)) {}
 
     detail::ItemRing<T>& items() const noexcept { return *ring_; }
 
   private:
+    friend struct detail::HandleAccess;
+
     static constexpr std::chrono::seconds no_wait{0};
+
+    void save_handle(detail::Writer& out) const { ring_->save_ring(out); }
+    static Queue load_handle(detail::Reader& in) { return Queue("Queue", in); }
 
     std::shared_ptr<detail::ItemRing<T>> ring_;  // never null
 };

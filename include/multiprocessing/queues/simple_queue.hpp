@@ -49,6 +49,14 @@ class SimpleQueue {
     void close() const { ring_->ring().close(); }
 
   private:
+    friend struct detail::HandleAccess;
+
+    explicit SimpleQueue(detail::Reader& in)
+        : ring_(std::make_shared<detail::ItemRing<T>>("SimpleQueue", in)) {}
+
+    void save_handle(detail::Writer& out) const { ring_->save_ring(out); }
+    static SimpleQueue load_handle(detail::Reader& in) { return SimpleQueue(in); }
+
     std::shared_ptr<detail::ItemRing<T>> ring_;  // never null
 };
 

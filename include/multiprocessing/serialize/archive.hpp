@@ -62,16 +62,25 @@ void load_into(Reader& in, T& value);
 /// Takes the descriptors of handles that are being sent.
 struct HandleSink {
     virtual ~HandleSink() = default;
-    /// Returns the index under which the receiver asks for `fd`, which stays the caller's.
+    /// Returns the index under which the receiver asks for `fd`, which stays the caller's and may
+    /// be closed once the value has been sent. One that is added again may get the same index where
+    /// the receiver can ask again.
     virtual std::uint32_t add(int fd) = 0;
+    /// Tells whether the bytes go to the start of a process: any handle may cross then, elsewhere
+    /// only Connections.
+    virtual bool starts_process() const noexcept { return false; }
 };
 
 /// Gives out the descriptors of handles that were received.
 struct HandleSource {
     virtual ~HandleSource() = default;
-    /// Returns descriptor `index`, now owned by the caller.
+    /// Returns descriptor `index`, close-on-exec, now owned by the caller.
     /// \throws SerializationError when there is none, or it was taken before.
     virtual int take(std::uint32_t index) = 0;
+    /// Tells whether the bytes come from the start of this process; see HandleSink.
+    virtual bool starts_process() const noexcept { return false; }
+    /// Nothing further is asked for.
+    virtual void finish() noexcept {}
 };
 
 /// How deep values may be nested: what follows a pointer or stands in a container is one level

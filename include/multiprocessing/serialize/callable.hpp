@@ -8,9 +8,11 @@
 ///     pool.map(mp::by_value([factor](double x) { return factor * x; }), values);
 ///
 /// Mirrors `functools.partial`. Code itself is never sent, only which code is meant: a function
-/// pointer by its address, a captureless lambda by its type. So both sides must be the same
-/// program.
+/// pointer by its place in the program's file, a captureless lambda by its type. So both sides must
+/// be the same program.
 
+#include <multiprocessing/errors.hpp>
+#include <multiprocessing/os/modules.hpp>
 #include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/codec.hpp>
 #include <multiprocessing/serialize/reflect.hpp>
@@ -134,23 +136,32 @@ inline constexpr bool is_plain_callable = is_function_pointer<F> ||
                                            std::is_trivially_default_constructible_v<F>) ||
                                           (!stateless_callable<F> && is_plain_v<F>);
 
-/// Which code is meant. The one place that knows how that is told: today by its address, which is
-/// the same in all processes that were forked from one image.
+/// Which code is meant. The one place that knows how that is told: by where in which file it
+/// stands, so that every process of the program finds it, wherever it is loaded there.
 struct CodeAddress {
-    std::uint64_t address = 0;
+    os::ModulePlace place;
 
-    template <class R, class... Args>
-    static CodeAddress of(R (*function)(Args...)) {
-        return {reinterpret_cast<std::uintptr_t>(function)};
+    /// Writes which function `address` is. \throws SerializationError when it is none of a file's.
+    static void save(Writer& out, std::uintptr_t address) {
+        const os::ModulePlace place = os::place_of(address);
+        if (place == os::ModulePlace{}) {
+            throw SerializationError(
+                address == 0 ? "a null pointer to a function cannot be sent"
+                             : "a function that was made while the program ran cannot be sent");
+        }
+        out.raw(place);
     }
-    /// Returns the function, of a type that must be the one that it was made from.
-    template <class F>
-    F function() const {
-        return reinterpret_cast<F>(static_cast<std::uintptr_t>(address));
+    /// Returns the address here. \throws SerializationError when this process has no such code.
+    static std::uintptr_t load(Reader& in) {
+        const auto place = in.raw<os::ModulePlace>();
+        const std::uintptr_t address = os::address_of(place, os::PlaceKind::code);
+        if (address == 0) {
+            throw SerializationError(
+                "a function was sent that this process does not have: the sender is another "
+                "program, or has loaded a library that this one has not");
+        }
+        return address;
     }
-
-    void save(Writer& out) const { out.raw(address); }
-    static CodeAddress load(Reader& in) { return {in.raw<std::uint64_t>()}; }
 };
 
 /// Writes which code `function` is, and its state.
@@ -166,7 +177,7 @@ template <class F>
 void save_callable(Writer& out, const F& function) {
     check_sendable_callable<F>();
     if constexpr (is_function_pointer<F>) {
-        CodeAddress{reinterpret_cast<std::uintptr_t>(function)}.save(out);
+        CodeAddress::save(out, reinterpret_cast<std::uintptr_t>(function));
     } else if constexpr (!stateless_callable<F>) {
         detail::save(out, function);
     }
@@ -176,7 +187,7 @@ template <class F>
 F load_callable(Reader& in) {
     check_sendable_callable<F>();
     if constexpr (is_function_pointer<F>) {
-        return CodeAddress::load(in).function<F>();
+        return reinterpret_cast<F>(CodeAddress::load(in));
     } else if constexpr (stateless_callable<F>) {
         return F{};
     } else {
@@ -224,7 +235,7 @@ struct std_codec<Partial<F, Bound...>> : Codec {
     static std::size_t size(const Function& function) {
         std::size_t sum = 1;
         if constexpr (is_function_pointer<F>) {
-            sum += sizeof(CodeAddress);
+            sum += sizeof(os::ModulePlace);
         } else if constexpr (!stateless_callable<F>) {
             sum += saved_size(function.function());
         }

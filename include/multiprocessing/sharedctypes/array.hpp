@@ -11,7 +11,10 @@
 /// pointers.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/serialize/sendable.hpp>
+#include <multiprocessing/serialize/std_types.hpp>
 #include <multiprocessing/sharedctypes/cells.hpp>
 #include <multiprocessing/sharedctypes/shareable.hpp>
 #include <multiprocessing/synchronize/rlock.hpp>
@@ -81,6 +84,12 @@ class RawArray {
   private:
     template <class>
     friend class Array;
+    friend struct detail::HandleAccess;
+
+    explicit RawArray(detail::Reader& in) : cells_(in) {}
+
+    void save_handle(detail::Writer& out) const { cells_.save(out); }
+    static RawArray load_handle(detail::Reader& in) { return RawArray(in); }
 
     template <class R>
     static detail::Cells<T> cells_of(R& values);
@@ -146,6 +155,16 @@ class Array {
     const RawArray<T>& get_obj() const noexcept { return raw_; }
 
   private:
+    friend struct detail::HandleAccess;
+
+    explicit Array(detail::Reader& in) : raw_(in), lock_(detail::load<std::optional<RLock>>(in)) {}
+
+    void save_handle(detail::Writer& out) const {
+        raw_.save_handle(out);
+        detail::save(out, lock_);
+    }
+    static Array load_handle(detail::Reader& in) { return Array(in); }
+
     static std::optional<RLock> make_lock(bool lock) {
         return lock ? std::optional<RLock>(std::in_place) : std::nullopt;
     }

@@ -7,8 +7,12 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/kill_point.hpp>
+#include <multiprocessing/serialize/archive.hpp>
+#include <multiprocessing/serialize/codec.hpp>
+#include <multiprocessing/serialize/reflect.hpp>
 #include <multiprocessing/sharedctypes/shareable.hpp>
 #include <multiprocessing/shm/segment.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 
 #include <algorithm>
@@ -36,6 +40,8 @@ struct CellsState {
     std::atomic<std::uint64_t> pending{0};
 
     explicit CellsState(std::uint64_t n) : tag{magic("CELL"), 1}, count(n) {}
+
+    bool is_intact(std::size_t /*size*/) const noexcept { return tag.names(magic("CELL")); }
 };
 static_assert(shared_layout<CellsState> && sizeof(CellsState) == 24);
 
@@ -85,6 +91,14 @@ class Cells {
     /// \throws ValueError when so many do not fit into an address space; OSError when there is no
     ///         space.
     explicit Cells(std::size_t count);
+    /// Reads which elements another process has saved.
+    /// \throws SerializationError when they are no such elements.
+    explicit Cells(Reader& in);
+    /// Writes which elements these are, for a process that is being started.
+    void save(Writer& out) const {
+        out.raw(type);
+        save_shared_object(out, state_);
+    }
 
     T* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return count_; }
@@ -120,7 +134,11 @@ class Cells {
     static constexpr std::size_t data_offset =
         spare_offset + (is_one_word<T> ? 0 : round_up(sizeof(T)));
 
+    // What its elements are, for a process that runs the same program.
+    static constexpr std::uint64_t type = hash_mix(hash_text(type_name<T>()), sizeof(T));
+
     static std::size_t extra_bytes(std::size_t count);
+    static std::shared_ptr<CellsState> load_state(Reader& in);
     std::byte* memory() const noexcept { return reinterpret_cast<std::byte*>(state_.get()); }
     T* spare() const noexcept { return reinterpret_cast<T*>(memory() + spare_offset); }
     void copy_spare() const noexcept;
@@ -150,6 +168,23 @@ Cells<T>::Cells(std::size_t count)
       count_(count) {
     static_assert(alignof(T) <= slot_size,
                   "multiprocessing: a shared value is aligned to 64 at most");
+}
+
+template <class T>
+Cells<T>::Cells(Reader& in)
+    : state_(load_state(in)),
+      data_(reinterpret_cast<T*>(memory() + data_offset)),
+      count_(static_cast<std::size_t>(state_->count)) {}
+
+template <class T>
+std::shared_ptr<CellsState> Cells<T>::load_state(Reader& in) {
+    if (in.raw<std::uint64_t>() != type) { refuse_bytes("shared elements are of another type"); }
+    std::shared_ptr<CellsState> state = load_shared_object<CellsState>(in);
+    const std::size_t size = stretch_of(state).size;
+    if (size < data_offset || state->count > (size - data_offset) / sizeof(T)) {
+        refuse_bytes("there are more shared elements than their memory holds");
+    }
+    return state;
 }
 
 template <class T>

@@ -10,7 +10,10 @@
 /// Mirrors `multiprocessing.Value` and `RawValue`. Unlike there, `counter += 1` is one step.
 
 #include <multiprocessing/errors.hpp>
+#include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/serialize/sendable.hpp>
+#include <multiprocessing/serialize/std_types.hpp>
 #include <multiprocessing/sharedctypes/cells.hpp>
 #include <multiprocessing/sharedctypes/shareable.hpp>
 #include <multiprocessing/sharedctypes/value_operators.hpp>
@@ -56,6 +59,14 @@ class RawValue : public detail::ValueOperators<RawValue<T>, T> {
   private:
     friend class detail::ValueOperators<RawValue<T>, T>;
     friend class Value<T>;
+    friend struct detail::HandleAccess;
+
+    explicit RawValue(detail::Reader& in) : cells_(in) {
+        if (cells_.size() != 1) { detail::refuse_bytes("an array is no single value"); }
+    }
+
+    void save_handle(detail::Writer& out) const { cells_.save(out); }
+    static RawValue load_handle(detail::Reader& in) { return RawValue(in); }
 
     template <class Op>
     std::pair<T, T> modify(Op op) const {
@@ -111,6 +122,15 @@ class Value : public detail::ValueOperators<Value<T>, T> {
 
   private:
     friend class detail::ValueOperators<Value<T>, T>;
+    friend struct detail::HandleAccess;
+
+    explicit Value(detail::Reader& in) : raw_(in), lock_(detail::load<std::optional<RLock>>(in)) {}
+
+    void save_handle(detail::Writer& out) const {
+        raw_.save_handle(out);
+        detail::save(out, lock_);
+    }
+    static Value load_handle(detail::Reader& in) { return Value(in); }
 
     template <class Op>
     std::pair<T, T> modify(Op op) const;

@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <new>
 #include <optional>
+#include <utility>
 
 namespace multiprocessing::detail {
 
@@ -47,6 +48,12 @@ class Family {
     ///         registry's, where thread ids would collide.
     /// \cost two loads after the first call.
     static MemberId self();
+
+    /// Returns the registry's file, for who is to share it without having been forked.
+    static int file() { return home().segment.fd(); }
+    /// Joins the family of that registry, unless the process is in it; what it has made before is
+    /// nobody else's. To be called while there is one thread.
+    static void adopt(os::UniqueFd file);
 
     /// Tells whether the process has ended, in whatever way; a zombie has, a stopped one has not.
     /// \cost five system calls, about 2 us: for slow paths.
@@ -115,12 +122,19 @@ class Family {
 
     // Where the registry is, as this process has it mapped.
     struct Home {
-        Home() {
+        Home() : segment("family", sizeof(Registry)), registry(*::new (segment.data()) Registry) {
             registry.pid_namespace = os::pid_namespace();
             registry.tag = {magic("FAMI"), 1};
         }
-        Segment segment{"family", sizeof(Registry)};
-        Registry& registry = *::new (segment.data()) Registry;
+        explicit Home(os::UniqueFd file)
+            : segment(std::move(file)), registry(*reinterpret_cast<Registry*>(segment.data())) {
+            if (segment.size() < sizeof(Registry) || registry.tag.magic != magic("FAMI") ||
+                registry.tag.version != 1) {
+                throw ProcessError("what was to be the registry of a family of processes is not");
+            }
+        }
+        Segment segment;
+        Registry& registry;
     };
 
     static constexpr std::uint32_t generation_mask = 0x3ffff;
@@ -133,7 +147,9 @@ class Family {
     }
     static pid_t pid_of(std::uint64_t claim) { return static_cast<pid_t>(claim >> 32); }
 
-    static Registry& registry();
+    static std::atomic<Home*>& home_place();
+    static Home& home();
+    static Registry& registry() { return home().registry; }
     // False for 0, nobody.
     static bool has_slot(MemberId id) { return (id & 0xfff) != 0 && (id & 0xfff) <= capacity; }
     static Slot& slot(MemberId id) { return registry().slots[(id & 0xfff) - 1]; }
@@ -148,10 +164,24 @@ class Family {
 
 // -------------------------------------------------------------------------------------------------
 
-inline Family::Registry& Family::registry() {
+inline std::atomic<Family::Home*>& Family::home_place() {
     // Never destroyed: processes end by _exit, and members are asked about until the last moment.
     static constinit std::atomic<Home*> home{nullptr};
-    return os::made_once(home, [] { return new Home; }).registry;
+    return home;
+}
+
+inline Family::Home& Family::home() {
+    return os::made_once(home_place(), [] { return new Home; });
+}
+
+inline void Family::adopt(os::UniqueFd file) {
+    const Home* const before = home_place().load();
+    if (before != nullptr &&
+        os::identify(before->segment.fd()).inode == os::identify(file.get()).inode) {
+        return;
+    }
+    home_place().store(new Home(std::move(file)));
+    os::process_page().family_id.store(0);
 }
 
 inline MemberId Family::self() {

@@ -20,6 +20,8 @@
 /// Both are reserved before anything is changed, and given back once they have been read.
 
 #include <multiprocessing/os/futex.hpp>
+#include <multiprocessing/os/unique_fd.hpp>
+#include <multiprocessing/serialize/archive.hpp>
 #include <multiprocessing/shm/ring_core.hpp>
 #include <multiprocessing/shm/ring_get.hpp>
 #include <multiprocessing/shm/ring_put.hpp>
@@ -30,8 +32,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 namespace multiprocessing::detail {
+
+/// What `Ring::save` has written.
+template <class Lazy = void>
+struct RingDescriptors {
+    explicit RingDescriptors(Reader& in) : file(take(in)), readable(take(in)) {}
+
+    os::UniqueFd file;
+    os::UniqueFd readable;
+
+  private:
+    static os::UniqueFd take(Reader& in) {
+        const auto index = in.raw<std::uint32_t>();
+        if (in.handles == nullptr) { refuse_bytes("a queue without its descriptors"); }
+        return os::UniqueFd(in.handles->take(index));
+    }
+};
 
 /// A queue of byte records in shared memory.
 ///
@@ -47,6 +66,18 @@ class Ring {
 
     /// \throws OSError when there is no memory or no descriptor for it.
     explicit Ring(const RingOptions& options = {}) : core_(options) {}
+    /// Reads the ring that another process has saved; see RingCore.
+    /// \throws SerializationError when there is none, or its records are of another type
+    template <class Lazy = void>
+    Ring(Reader& in, std::uint64_t type_hash) : Ring(RingDescriptors<Lazy>(in), type_hash) {}
+
+    /// Writes its two descriptors, to `out.handles`, for a process that does not inherit it. Not of
+    /// one that is closed.
+    template <class Lazy = void>
+    void save(Writer& out) const {
+        out.raw(out.handles->add(core_.file()));
+        out.raw(out.handles->add(core_.readable()));
+    }
 
     /// Adds a record of `size` bytes that `write(std::span<std::byte>)` fills in.
     /// \throws OSError when there is no memory for it; the ring is as it was.
@@ -119,6 +150,10 @@ class Ring {
     int file() const noexcept { return core_.file(); }
 
   private:
+    template <class Lazy = void>
+    Ring(RingDescriptors<Lazy>&& descriptors, std::uint64_t type_hash)
+        : core_(std::move(descriptors.file), std::move(descriptors.readable), type_hash) {}
+
     RingHeader& header() const noexcept { return core_.header(); }
 
     RingCore core_;

@@ -5,9 +5,11 @@
 /// What both ends of a ring rest on: its memory, its guards and what is repaired behind a dead
 /// holder, its descriptor, and sleeping.
 
+#include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/event_fd.hpp>
 #include <multiprocessing/os/kill_point.hpp>
 #include <multiprocessing/os/memory.hpp>
+#include <multiprocessing/os/unique_fd.hpp>
 #include <multiprocessing/shm/patience.hpp>
 #include <multiprocessing/shm/ring_area.hpp>
 #include <multiprocessing/shm/ring_layout.hpp>
@@ -38,11 +40,18 @@ class RingCore {
   public:
     /// \throws OSError when there is no memory or no descriptor for it.
     explicit RingCore(const RingOptions& options);
+    /// Uses the ring of another process, by its two descriptors; `type_hash` is what the records
+    /// must be, 0 for anything.
+    /// \throws SerializationError when they are no such ring's.
+    template <class Lazy = void>
+    RingCore(os::UniqueFd file, os::UniqueFd readable, std::uint64_t type_hash);
     RingCore(const RingCore&) = delete;
     RingCore& operator=(const RingCore&) = delete;
 
     RingHeader& header() const noexcept { return *header_; }
     int file() const noexcept { return file_.get(); }
+    /// Returns the descriptor that `fileno` is about, kept or not.
+    int readable() const noexcept { return readable_.get(); }
     RingHeader::State state() const noexcept {
         return static_cast<RingHeader::State>(header_->state.load());
     }
@@ -125,9 +134,10 @@ class RingCore {
     os::UniqueFd file_;
     os::Mapping mapping_;  // of the header
     RingHeader* header_;
-    os::EventFd readable_;  // made at once, so that every child has it before anybody asks
-    AreaCache producing_;   // under the producers' guard
-    AreaCache consuming_;   // under the consumers' guard
+    // Made with the ring, so that every child has it, and it can be sent, before anybody asks.
+    os::EventFd readable_;
+    AreaCache producing_;              // under the producers' guard
+    AreaCache consuming_;              // under the consumers' guard
     std::atomic<bool> closed_{false};  // by any thread of this process; never back
 };
 
@@ -158,6 +168,24 @@ inline RingCore::RingCore(const RingOptions& options) : file_(os::memfd_create(o
     header_->area_count.store(1);
     header_->file_end.store(header_size + first_area_size);
     header_->tag = {magic("RING"), 1};
+}
+
+template <class Lazy>
+RingCore::RingCore(os::UniqueFd file, os::UniqueFd readable, std::uint64_t type_hash)
+    : file_(std::move(file)), readable_(std::move(readable)) {
+    const std::uint64_t header_size = os::round_to_pages(sizeof(RingHeader));
+    if (!os::is_memory_file(file_.get()) || os::identify(file_.get()).size < header_size ||
+        !os::is_event_fd(readable_.get())) {
+        throw SerializationError("the descriptors that came are not those of a queue");
+    }
+    mapping_ = os::Mapping(file_.get(), 0, static_cast<std::size_t>(header_size));
+    header_ = std::launder(reinterpret_cast<RingHeader*>(mapping_.data()));
+    if (!header_->tag.names(magic("RING"))) {
+        throw SerializationError("the shared memory that came is not that of a queue");
+    }
+    if (type_hash != 0 && header_->type_hash != type_hash) {
+        throw SerializationError("the queue that came is one of another type");
+    }
 }
 
 template <class Recover>

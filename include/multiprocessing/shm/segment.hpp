@@ -16,7 +16,7 @@
 
 namespace multiprocessing::detail {
 
-/// One anonymous file and the mapping of its first bytes, zeroed and reserved.
+/// One anonymous file and the mapping of its bytes, zeroed and reserved.
 ///
 /// A child of a fork inherits the mapping and the descriptor; both go with the last process that
 /// has them, after SIGKILL as well.
@@ -26,6 +26,11 @@ class Segment {
     /// \throws OSError when there is no space (or no descriptor) for it, naming the size.
     Segment(const std::string& name, std::size_t size)
         : file_(os::memfd_create(name)), mapping_(reserved(file_, size), 0, size) {}
+    /// The same memory in a process that has not inherited it. \throws OSError when it cannot be
+    /// mapped.
+    explicit Segment(os::UniqueFd file)
+        : file_(std::move(file)),
+          mapping_(file_.get(), 0, static_cast<std::size_t>(os::identify(file_.get()).size)) {}
 
     int fd() const noexcept { return file_.get(); }
     std::byte* data() const noexcept { return mapping_.data(); }
@@ -45,6 +50,8 @@ class Segment {
 struct LayoutTag {
     std::uint32_t magic;    ///< written once at creation: four letters that name the structure
     std::uint32_t version;  ///< written once at creation: 1
+
+    bool names(std::uint32_t letters) const noexcept { return magic == letters && version == 1; }
 };
 
 /// Returns the four letters of a layout tag as a number.

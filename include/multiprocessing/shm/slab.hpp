@@ -6,7 +6,8 @@
 ///
 /// A hundred thousand of them live on a handful of descriptors. **A slot that another process may
 /// still see is never used again**: if there was a `fork` since the object was made, a child may
-/// hold a handle to it. Such a slot is retired; the slab goes when the last of its slots does.
+/// hold a handle to it. Sending an object to a process that is being started counts as one. Such a
+/// slot is retired; the slab goes when the last of its slots does.
 
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/shm/family.hpp>
@@ -34,8 +35,17 @@ namespace multiprocessing::detail {
 template <shared_layout T, class Lazy = void, class... Args>
 std::shared_ptr<T> make_shared_object(std::size_t extra, Args&&... args);
 
-/// How large a slot is, and how it is aligned.
+/// How large a slot is, and how every shared object is aligned.
 inline constexpr std::size_t slot_size = 64;
+
+/// Keeps the segment of an object outside of this process's slabs: the deleter of those that refer
+/// to it, by which shared_object.hpp finds out where it stands.
+struct SegmentHold {
+    std::shared_ptr<Segment> segment;
+    std::size_t size;  // of the object
+
+    void operator()(std::byte*) const noexcept {}
+};
 
 /// Hands out slots of slabs to this process.
 /// \safety threads; a child of a fork begins with no slab of its own and leaves its parent's alone.
@@ -47,6 +57,23 @@ class Slab {
 
     /// Returns `size` zeroed bytes, aligned to 64.
     static std::shared_ptr<std::byte> allocate(std::size_t size);
+
+  private:
+    struct Chunk;
+
+  public:
+    /// Keeps an object's slots: the deleter of those that refer to it. It holds the chunk, so a
+    /// chunk goes with its last object (and when it is not being cut).
+    struct Hold {
+        std::shared_ptr<Chunk> chunk;
+        std::size_t size;
+        std::uint64_t epoch;  // when it was made
+
+        const Segment& segment() const noexcept { return chunk->segment; }
+        void operator()(std::byte* freed) const noexcept {
+            instance().give_back(chunk, freed, size, epoch);
+        }
+    };
 
   private:
     // One segment, cut into slots. What is known of them is known to this process alone.
@@ -114,7 +141,8 @@ template <class Lazy>
 std::shared_ptr<std::byte> Slab<Lazy>::allocate(std::size_t size) {
     if (size > largest) {
         auto segment = std::make_shared<Segment>("object", os::round_to_pages(size));
-        return {segment, segment->data()};
+        std::byte* const memory = segment->data();
+        return {memory, SegmentHold{std::move(segment), size}};
     }
     return instance().take((size + slot_size - 1) / slot_size * slot_size);
 }
@@ -145,11 +173,7 @@ std::shared_ptr<std::byte> Slab<Lazy>::take(std::size_t size) {
         }
         ++chunk->live;
     }
-    // The deleter holds the chunk, so a chunk goes with its last object (and when it is not being
-    // cut).
-    return {memory, [chunk, size, epoch = os::fork_epoch()](std::byte* freed) {
-                instance().give_back(chunk, freed, size, epoch);
-            }};
+    return {memory, Hold{std::move(chunk), size, os::fork_epoch()}};
 }
 
 template <class Lazy>

@@ -13,10 +13,13 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 #include <multiprocessing/synchronize/barrier_state.hpp>
 #include <multiprocessing/timeout.hpp>
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -57,6 +60,18 @@ class Barrier {
     bool broken() const { return state_->broken(); }
 
   private:
+    friend struct detail::HandleAccess;
+
+    template <class Lazy = void>
+    explicit Barrier(detail::Reader& in);
+
+    template <class Lazy = void>
+    void save_handle(detail::Writer& out) const;
+    template <class Lazy = void>
+    static Barrier load_handle(detail::Reader& in) {
+        return Barrier(in);
+    }
+
     std::shared_ptr<detail::BarrierState> state_;
     std::shared_ptr<const std::function<void()>> action_;  // null for none
     Timeout timeout_;
@@ -78,6 +93,21 @@ Barrier::Barrier(int parties, std::function<void()> action, Timeout timeout) : t
 inline int Barrier::wait(Timeout timeout) const {
     const std::uint32_t index = state_->wait(timeout, action_ != nullptr, [this] { (*action_)(); });
     return static_cast<int>(index);
+}
+
+template <class Lazy>
+void Barrier::save_handle(detail::Writer& out) const {
+    if (action_) { detail::refuse_function("a Barrier with an action"); }
+    detail::save_shared_object(out, state_);
+    // In nanoseconds; a negative one is none.
+    out.raw(timeout_.is_infinite() ? std::int64_t{-1} : std::int64_t{timeout_.duration().count()});
+}
+
+template <class Lazy>
+Barrier::Barrier(detail::Reader& in)
+    : state_(detail::load_shared_object<detail::BarrierState>(in)), timeout_(forever) {
+    const std::chrono::nanoseconds timeout(in.raw<std::int64_t>());
+    if (timeout >= timeout.zero()) { timeout_ = timeout; }
 }
 
 template <>

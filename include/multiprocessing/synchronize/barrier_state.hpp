@@ -39,6 +39,12 @@ class BarrierState {
 
     explicit BarrierState(std::uint32_t parties) : parties_(parties) {}
 
+    /// Tells whether what stands in these `size` bytes is a barrier.
+    bool is_intact(std::size_t size) const noexcept {
+        return tag_.names(magic("BARR")) && parties_ >= 1 &&
+               table_bytes(parties_) <= size - sizeof(BarrierState);
+    }
+
     /// Waits for the others; `action()` is run by the last one before anybody is released. Returns
     /// how many had arrived before.
     /// \throws BrokenBarrierError; what the action throws.
@@ -113,7 +119,7 @@ class BarrierState {
     bool has_dead_party(std::uint32_t round);
     void wake_all() noexcept { os::futex_wake(low_word(round_), INT_MAX); }
 
-    [[maybe_unused]] LayoutTag tag_{magic("BARR"), 1};
+    LayoutTag tag_{magic("BARR"), 1};
     Guard guard_;
     std::uint32_t parties_;  // written once at creation, >= 1
     // last round that was reset << 32 | round << 2 | broken_bit. Changed by compare-and-swap:

@@ -17,6 +17,7 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 #include <multiprocessing/synchronize/condition_state.hpp>
 #include <multiprocessing/synchronize/lock.hpp>
@@ -75,6 +76,18 @@ class Condition : public detail::Lockable<Condition> {
     void notify_all() const { notify(std::numeric_limits<int>::max()); }
 
   private:
+    friend struct detail::HandleAccess;
+
+    template <class Lazy = void>
+    explicit Condition(detail::Reader& in);
+
+    template <class Lazy = void>
+    void save_handle(detail::Writer& out) const;
+    template <class Lazy = void>
+    static Condition load_handle(detail::Reader& in) {
+        return Condition(in);
+    }
+
     bool is_recursive() const noexcept { return rlock_.state_ != nullptr; }
     void require_owner(const char* what) const;
     // All levels at once.
@@ -152,6 +165,23 @@ bool Condition::wait_for(Predicate predicate, Timeout timeout) const {
 inline void Condition::notify(int n) const {
     require_owner("notify");
     state_->notify(n);
+}
+
+template <class Lazy>
+void Condition::save_handle(detail::Writer& out) const {
+    out.raw(static_cast<std::uint8_t>(is_recursive()));
+    is_recursive() ? rlock_.save_handle(out) : lock_.save_handle(out);
+    detail::save_shared_object(out, state_);
+}
+
+template <class Lazy>
+Condition::Condition(detail::Reader& in) {
+    if (in.raw<std::uint8_t>() != 0) {
+        rlock_ = RLock::load_handle(in);
+    } else {
+        lock_ = Lock::load_handle(in);
+    }
+    state_ = detail::load_shared_object<detail::ConditionState>(in);
 }
 
 template <>

@@ -33,6 +33,8 @@ class ConditionState {
     /// How many can wait at a time: what makes the whole 4 KiB.
     static constexpr std::uint32_t capacity = 504;
 
+    bool is_intact(std::size_t /*size*/) const noexcept { return tag_.names(magic("COND")); }
+
     /// Registers a waiter; from now on it can be notified. Returns its place in the table.
     /// \throws ProcessError when `capacity` threads wait already.
     std::uint32_t begin_wait();
@@ -93,7 +95,7 @@ class ConditionState {
     void hand_on_of_the_dead();
     void wake(const Wakes& wakes) noexcept;
 
-    [[maybe_unused]] LayoutTag tag_{magic("COND"), 1};
+    LayoutTag tag_{magic("COND"), 1};
     Guard guard_;
     std::atomic<std::uint32_t> next_ticket_{1};  // inside the guard; ahead of every ticket in use
     // Inside the guard, derived: no entry at or past this place is in use. It grows before the

@@ -15,10 +15,12 @@
 #include <multiprocessing/os/kill_point.hpp>
 #include <multiprocessing/serialize/handle.hpp>
 #include <multiprocessing/shm/segment.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <climits>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -33,6 +35,8 @@ struct EventState {
     static constexpr std::uint32_t waiters_bit =
         2;  // somebody may sleep; taken down by who sets it
     static constexpr std::uint32_t one_generation = 4;
+
+    bool is_intact(std::size_t /*size*/) const noexcept { return tag.names(magic("EVNT")); }
 
     LayoutTag tag{magic("EVNT"), 1};
     // Number of times it was set << 2 | waiters_bit | set_bit; changed by compare-and-swap, by
@@ -65,6 +69,21 @@ class Event {
     bool wait(Timeout timeout = forever) const;
 
   private:
+    friend struct detail::HandleAccess;
+
+    template <class Lazy = void>
+    explicit Event(detail::Reader& in)
+        : state_(detail::load_shared_object<detail::EventState>(in)) {}
+
+    template <class Lazy = void>
+    void save_handle(detail::Writer& out) const {
+        detail::save_shared_object(out, state_);
+    }
+    template <class Lazy = void>
+    static Event load_handle(detail::Reader& in) {
+        return Event(in);
+    }
+
     std::shared_ptr<detail::EventState> state_;
 };
 

@@ -16,6 +16,7 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 #include <multiprocessing/synchronize/lockable.hpp>
 #include <multiprocessing/synchronize/owner_death.hpp>
@@ -70,9 +71,15 @@ class Lock : public detail::Lockable<Lock> {
 
   private:
     friend class Condition;
+    friend struct detail::HandleAccess;
 
     // No lock: for the one of its two that a Condition does not have.
     explicit Lock(std::nullptr_t) noexcept {}
+
+    template <class Lazy = void>
+    void save_handle(detail::Writer& out) const;
+    template <class Lazy = void>
+    static Lock load_handle(detail::Reader& in);
 
     LockResult acquire_slowly(Timeout timeout) const;
 
@@ -110,6 +117,19 @@ inline LockResult Lock::acquire_slowly(Timeout timeout) const {
 
 inline void Lock::release() const {
     if (!state_->release()) { throw ValueError("release of a Lock that nobody holds"); }
+}
+
+template <class Lazy>
+void Lock::save_handle(detail::Writer& out) const {
+    if (repair_) { detail::refuse_function("a Lock with a repair function"); }
+    detail::save_shared_object(out, state_);
+}
+
+template <class Lazy>
+Lock Lock::load_handle(detail::Reader& in) {
+    Lock lock(nullptr);
+    lock.state_ = detail::load_shared_object<detail::LockState>(in);
+    return lock;
 }
 
 template <>

@@ -17,6 +17,7 @@
 #include <multiprocessing/timeout.hpp>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -49,6 +50,11 @@ class LockState {
   public:
     LockState(LayoutTag tag, OwnerDeath policy) noexcept : tag_(tag), policy_(policy) {}
 
+    /// Tells whether what stands here is the lock of a class with this tag.
+    bool is_intact(std::size_t /*size*/, std::uint32_t letters = magic("LOCK")) const noexcept {
+        return tag_.names(letters) && policy_ <= OwnerDeath::repair;
+    }
+
     bool try_acquire() noexcept { return word_.try_acquire(); }
     /// The same with a bound, and also from a holder that has ended.
     /// \throws OwnerDiedError when it is poisoned; it is not held then.
@@ -77,7 +83,7 @@ class LockState {
     [[noreturn]] void throw_poisoned(MemberId dead);
     pid_t pid_of(MemberId holder) const;
 
-    [[maybe_unused]] LayoutTag tag_;           // written once at creation
+    LayoutTag tag_;                            // written once at creation
     OwnerWord word_;                           // see there
     OwnerDeath policy_;                        // written once at creation
     std::atomic<std::uint32_t> takeovers_{0};  // added to by anybody, any value
@@ -98,6 +104,8 @@ class Repair {
     /// Runs the function if the policy asks for it; `undo` frees the lock when it throws.
     template <class Undo>
     void run(const LockState& state, Undo undo) const;
+
+    explicit operator bool() const noexcept { return function_ != nullptr; }
 
   private:
     std::shared_ptr<const std::function<void()>> function_;  // null unless the policy is `repair`

@@ -13,6 +13,7 @@
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/os/kill_point.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 #include <multiprocessing/synchronize/lockable.hpp>
 #include <multiprocessing/synchronize/owner_death.hpp>
@@ -38,6 +39,8 @@ std::uint64_t this_thread_id();
 /// and how often is nobody else's business, and the other two fields mean nothing to the others.
 struct RLockState {
     explicit RLockState(OwnerDeath policy) noexcept : lock({magic("RLCK"), 1}, policy) {}
+
+    bool is_intact(std::size_t size) const noexcept { return lock.is_intact(size, magic("RLCK")); }
 
     LockState lock;
     // The thread that owns it: written by it after it has taken `lock`, 0 before it lets it go.
@@ -90,9 +93,15 @@ class RLock : public detail::Lockable<RLock> {
 
   private:
     friend class Condition;
+    friend struct detail::HandleAccess;
 
     // No lock: for the one of its two that a Condition does not have.
     explicit RLock(std::nullptr_t) noexcept {}
+
+    template <class Lazy = void>
+    void save_handle(detail::Writer& out) const;
+    template <class Lazy = void>
+    static RLock load_handle(detail::Reader& in);
 
     LockResult acquire_slowly(std::uint64_t me, Timeout timeout) const;
     void begin(std::uint64_t me) const noexcept;
@@ -188,6 +197,19 @@ inline std::uint32_t RLock::release_all() const {
 inline void RLock::acquire_again(std::uint32_t depth) const {
     lock();
     state_->depth.store(depth, std::memory_order_relaxed);
+}
+
+template <class Lazy>
+void RLock::save_handle(detail::Writer& out) const {
+    if (repair_) { detail::refuse_function("an RLock with a repair function"); }
+    detail::save_shared_object(out, state_);
+}
+
+template <class Lazy>
+RLock RLock::load_handle(detail::Reader& in) {
+    RLock lock(nullptr);
+    lock.state_ = detail::load_shared_object<detail::RLockState>(in);
+    return lock;
 }
 
 template <>

@@ -12,6 +12,7 @@
 
 #include <multiprocessing/errors.hpp>
 #include <multiprocessing/serialize/handle.hpp>
+#include <multiprocessing/shm/shared_object.hpp>
 #include <multiprocessing/shm/slab.hpp>
 #include <multiprocessing/synchronize/lockable.hpp>
 #include <multiprocessing/synchronize/semaphore_state.hpp>
@@ -68,8 +69,24 @@ class Semaphore : public detail::Lockable<Semaphore> {
   protected:
     template <class Lazy = void>
     Semaphore(long long value, SemaphoreOptions options, bool bounded);
+    template <class Lazy = void>
+    explicit Semaphore(detail::Reader& in)
+        : state_(detail::load_shared_object<detail::SemaphoreState>(in)) {}
+
+    bool is_bounded() const noexcept { return state_->is_bounded(); }
 
   private:
+    friend struct detail::HandleAccess;
+
+    template <class Lazy = void>
+    void save_handle(detail::Writer& out) const {
+        detail::save_shared_object(out, state_);
+    }
+    template <class Lazy = void>
+    static Semaphore load_handle(detail::Reader& in) {
+        return Semaphore(in);
+    }
+
     std::shared_ptr<detail::SemaphoreState> state_;
 };
 
@@ -82,6 +99,18 @@ class BoundedSemaphore : public Semaphore {
     template <class Lazy = void>
     explicit BoundedSemaphore(long long value = 1, SemaphoreOptions options = {})
         : Semaphore(value, options, /*bounded=*/true) {}
+
+  private:
+    friend struct detail::HandleAccess;
+
+    template <class Lazy = void>
+    explicit BoundedSemaphore(detail::Reader& in) : Semaphore(in) {
+        if (!is_bounded()) { detail::refuse_bytes("a Semaphore is no BoundedSemaphore"); }
+    }
+    template <class Lazy = void>
+    static BoundedSemaphore load_handle(detail::Reader& in) {
+        return BoundedSemaphore(in);
+    }
 };
 
 // -------------------------------------------------------------------------------------------------

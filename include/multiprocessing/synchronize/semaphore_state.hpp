@@ -53,6 +53,13 @@ class SemaphoreState {
           base_(initial),
           value_(initial) {}
 
+    /// Tells whether what stands in these `size` bytes is a semaphore.
+    bool is_intact(std::size_t size) const noexcept {
+        return tag_.names(magic("SEMA")) && std::has_single_bit(entries_) &&
+               entries_ <= (size - sizeof(SemaphoreState)) / sizeof(Entry);
+    }
+    bool is_bounded() const noexcept { return bounded_; }
+
     /// Takes a unit; false when there was none in time.
     bool acquire(Timeout timeout);
     /// Gives back or adds `n` units, all or none.
@@ -104,7 +111,7 @@ class SemaphoreState {
     MemberId look_for_deaths();
     MemberId prefer_ended(MemberId self);
 
-    [[maybe_unused]] LayoutTag tag_{magic("SEMA"), 1};
+    LayoutTag tag_{magic("SEMA"), 1};
     Guard guard_;
     // Written once at creation:
     std::int32_t initial_;   // 0 .. max_value
