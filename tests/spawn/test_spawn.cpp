@@ -2,9 +2,9 @@
 
 // Processes that do not inherit their parent: "spawn" and "forkserver".
 
+#include "spawn/images.hpp"
 #include "support/bounds.hpp"
 #include "support/catch.hpp"
-#include "support/warm_up.hpp"
 
 #include <multiprocessing.hpp>
 
@@ -33,18 +33,12 @@
 
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
+using spawned::bound;
+using spawned::exit_of;
+using spawned::need;
+using spawned::open_count;
 
 namespace {
-
-const auto bound = 20s * support::slowness;
-
-[[maybe_unused]] const bool prepared = support::first_in_main().add([] { mp::freeze_support(); });
-// The fork server stays for the life of the program.
-[[maybe_unused]] const bool warmed = support::warm_up_steps().add([] {
-    mp::Process nothing({.start_method = "forkserver"}, [] {});
-    nothing.start();
-    nothing.join();
-});
 
 int global_number = 1;
 
@@ -53,21 +47,6 @@ struct Ticket {
     std::string who;
     std::optional<std::vector<double>> prices;
 };
-
-// What a child finds wrong is its exit code.
-void need(bool is_right, int code) {
-    if (!is_right) { throw mp::SystemExit(code); }
-}
-
-int exit_of(mp::Process& process) {
-    process.start();
-    if (!process.join(bound)) {
-        process.kill();
-        process.join();
-        return 1000;
-    }
-    return process.exitcode().value_or(1001);
-}
 
 void check_arguments(int number, const std::string& text, const Ticket& ticket,
                      std::unique_ptr<int> owned,
@@ -100,11 +79,6 @@ int add(int a, int b) { return a + b; }
 template <class F>
 void check_callable(F f) {
     need(f(4) == 7, 32);
-}
-
-std::size_t open_count() {
-    const std::filesystem::directory_iterator all("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
 }  // namespace

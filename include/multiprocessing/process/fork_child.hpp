@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -71,6 +72,9 @@ template <class Lazy, class Body>
                     options.dies_with_parent, std::move(options.authkey),
                     std::move(*options.parent));
         is_itself = true;
+        if (options.start_kind) {
+            StartMethods::settled.store(static_cast<std::uint8_t>(*options.start_kind));
+        }
         Family::set_parent(parent);
         body();
         code = 0;

@@ -260,7 +260,8 @@ inline void Process::start() {
                      .identity = identity_,
                      .daemon = daemon_,
                      .dies_with_parent = daemon_ || dies_with_parent,
-                     .authkey = authkey_},
+                     .authkey = authkey_,
+                     .start_kind = start_kind_},
                     body);
     target_.reset();  // the child has its own
 }

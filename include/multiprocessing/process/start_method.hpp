@@ -40,21 +40,6 @@ class Target {
     virtual const SpawnEntry& save(Writer& out) const = 0;
 };
 
-/// How a child is to be.
-struct ChildOptions {
-    std::string name;
-    std::string identity = {};
-    bool daemon = false;
-    bool dies_with_parent = false;
-    std::string authkey = {};
-    /// Whom the child takes for its parent, where that is not who forks it.
-    std::optional<ParentRecord> parent = std::nullopt;
-};
-
-/// Starts a child that calls `target`, and adds it to this process's children.
-/// \throws OSError when the kernel refuses, and then nothing was started.
-using StartMethod = std::shared_ptr<Child> (*)(ChildOptions options, Target& target);
-
 /// The start methods by their names.
 enum class StartKind : std::uint8_t { fork, spawn, forkserver };
 inline constexpr const char* start_kind_names[] = {"fork", "spawn", "forkserver"};
@@ -66,6 +51,23 @@ inline StartKind start_kind(std::string_view name) {
     }
     throw ValueError(text_of("cannot find a start method \"{}\"", {name}));
 }
+
+/// How a child is to be.
+struct ChildOptions {
+    std::string name;
+    std::string identity = {};
+    bool daemon = false;
+    bool dies_with_parent = false;
+    std::string authkey = {};
+    /// Whom the child takes for its parent, where that is not who forks it.
+    std::optional<ParentRecord> parent = std::nullopt;
+    /// What the child's own default is, where that is not its parent's.
+    std::optional<StartKind> start_kind = std::nullopt;
+};
+
+/// Starts a child that calls `target`, and adds it to this process's children.
+/// \throws OSError when the kernel refuses, and then nothing was started.
+using StartMethod = std::shared_ptr<Child> (*)(ChildOptions options, Target& target);
 
 /// How this program starts its children.
 /// \safety threads.

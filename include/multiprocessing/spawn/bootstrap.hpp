@@ -135,7 +135,8 @@ void save_bootstrap(Writer& out, const ChildOptions& options, const ParentRecord
     save(out, parent.member);
     save(out, parent.name);
     save(out, by_main_thread);
-    save(out, StartMethods::settled.load());
+    save(out, options.start_kind ? static_cast<std::uint8_t>(*options.start_kind)
+                                 : StartMethods::settled.load());
     save(out, static_cast<std::int32_t>(get_logger().level()));
     save(out, out.handles->add(Family::file()));
     save(out, death != nullptr);
