@@ -281,6 +281,24 @@ TEST_CASE("many handles go to a started image", "[spawn]") {
     CHECK(locks[499].locked());
 }
 
+TEST_CASE("a program without standard streams starts images", "[spawn]") {
+    const std::string method = GENERATE(as<std::string>(), "spawn", "forkserver");
+    mp::Process closed([&] {
+        for (int fd = 0; fd <= 2; ++fd) { ::close(fd); }
+        const auto ctx = mp::get_context(method);
+        auto queue = ctx.Queue<int>();
+        auto process = ctx.Process(
+            [](mp::Queue<int>& to) {
+                for (int fd = 0; fd <= 2; ++fd) { need(::fcntl(fd, F_GETFD) >= 0, 2); }
+                to.put(5);
+            },
+            queue);
+        need(exit_of(process) == 0, 3);
+        need(queue.get(bound) == 5, 4);
+    });
+    CHECK(exit_of(closed) == 0);
+}
+
 TEST_CASE("a started image starts others", "[spawn]") {
     const std::string method = GENERATE(as<std::string>(), "spawn", "forkserver");
     const auto ctx = mp::get_context(method);

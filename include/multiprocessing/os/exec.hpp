@@ -7,6 +7,8 @@
 #include <multiprocessing/errors.hpp>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -40,6 +42,10 @@ pid_t execute(const std::string& program, const std::vector<std::string>& argume
 /// Returns the socket that this process was given by `execute`, once; -1 when it was not.
 int take_child_socket(const char* variable) noexcept;
 
+/// Makes those of the three standard descriptors that are closed what `/dev/null` is, so that no
+/// other file gets their numbers.
+void open_standard_streams() noexcept;
+
 // -------------------------------------------------------------------------------------------------
 
 inline std::string own_executable() {
@@ -55,7 +61,14 @@ inline int take_child_socket(const char* variable) noexcept {
     const int socket = std::atoi(value);
     // A process that this one executes in turn is nobody's child.
     ::unsetenv(variable);
-    return socket > STDERR_FILENO ? socket : -1;
+    return socket;
+}
+
+inline void open_standard_streams() noexcept {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+        // The lowest that is free is this one.
+        if (::fcntl(fd, F_GETFD) < 0) { static_cast<void>(::open("/dev/null", O_RDWR)); }
+    }
 }
 
 template <class Lazy>
@@ -77,13 +90,21 @@ pid_t execute(const std::string& program, const std::vector<std::string>& argume
     if (const int error = ::posix_spawn_file_actions_init(&actions); error != 0) {
         throw_os_error(error, "posix_spawn", program);
     }
+    posix_spawnattr_t attributes;
+    ::posix_spawnattr_init(&attributes);
+    // A thread of the library's has all signals blocked; a fresh image begins with none.
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::posix_spawnattr_setsigmask(&attributes, &none);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     // Onto itself: that is how it stays open.
     int error = ::posix_spawn_file_actions_adddup2(&actions, socket, socket);
     pid_t pid = 0;
     if (error == 0) {
-        error = ::posix_spawn(&pid, program.c_str(), &actions, nullptr, words.data(),
+        error = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, words.data(),
                               environment.data());
     }
+    ::posix_spawnattr_destroy(&attributes);
     ::posix_spawn_file_actions_destroy(&actions);
     if (error != 0) { throw_os_error(error, "posix_spawn", program); }
     return pid;

@@ -78,10 +78,11 @@ class Descriptors {
 template <class Lazy = void>
 std::pair<UniqueFd, UniqueFd> socketpair();
 
-/// Returns another descriptor of the same open file. \throws OSError when there is none left.
+/// Returns another descriptor of the same open file, behind the standard ones. \throws OSError when
+/// there is none left.
 template <class Lazy = void>
 UniqueFd duplicate(int fd) {
-    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (copy < 0) { throw_os_error(errno, "fcntl", text_of("descriptor {}", {fd})); }
     return UniqueFd(copy);
 }

@@ -17,6 +17,7 @@
 #include <multiprocessing/shm/family.hpp>
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/shm/segment.hpp>
+#include <multiprocessing/timeout.hpp>
 
 #include <unistd.h>
 
@@ -183,7 +184,7 @@ class JobTable {
     Ring news;   ///< workers and nursery to parent
 
     /// Puts news for the parent: header and body.
-    void tell(NewsHeader header, std::span<const std::byte> body) {
+    void tell(NewsHeader header, std::span<const std::byte> body, Timeout timeout = forever) {
         news.put(
             sizeof header + body.size(),
             [&](std::span<std::byte> to) {
@@ -192,7 +193,7 @@ class JobTable {
                     std::memcpy(to.data() + sizeof header, body.data(), body.size());
                 }
             },
-            forever);
+            timeout);
     }
 
   private:

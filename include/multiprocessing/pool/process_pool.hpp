@@ -82,7 +82,12 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     void join();
     std::vector<WorkerInfo> workers() const;
     int processes() const noexcept { return options_.processes; }
-    bool in_supervisor() const { return std::this_thread::get_id() == supervisor_id_.load(); }
+    /// Tells whether the calling thread is the one that receives: the supervisor, or who does so in
+    /// its place. A callback may be running in it, and nobody else would bring what that waits for.
+    bool in_supervisor() const {
+        const auto self = std::this_thread::get_id();
+        return self == supervisor_id_.load() || self == helper_id_.load();
+    }
 
   private:
     enum class Phase { running, closed, broken, terminated };
@@ -135,6 +140,12 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
         ProcessPool& pool_;
     };
     static constexpr std::chrono::nanoseconds stop_grace = std::chrono::seconds(1);
+    // Calls `f` at the end of a scope.
+    template <class F>
+    struct AtEnd {
+        const F& f;
+        ~AtEnd() { f(); }
+    };
     // A record of the ring of news.
     class News {
       public:
@@ -197,7 +208,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     void look_out(Predicate there, const Deadline& deadline);
     /// With the mutex held.
     void wake_supervisor() noexcept;
-    void wake_receiver();
+    void wake_receiver() noexcept;
 
     void start_nursery();
     void stop_nursery();
@@ -228,6 +239,7 @@ class ProcessPool : public std::enable_shared_from_this<ProcessPool<Lazy>> {
     const bool has_bulk_ = BulkArea::is_usable();
     std::thread supervisor_;
     std::atomic<std::thread::id> supervisor_id_{};
+    std::atomic<std::thread::id> helper_id_{};  // of who receives in its place
     std::atomic<bool> lingers_{false};
     typename Finalizers<Lazy>::Token finalizer_ = 0;
     std::mutex join_mutex_;  // one thread joins, the others wait for it
@@ -856,11 +868,11 @@ template <class Lazy>
 void ProcessPool<Lazy>::supervise() {
     supervisor_id_.store(std::this_thread::get_id());
     while (!is_done()) {
+        rest();
+        must_hand_over_.store(true, std::memory_order_relaxed);
+        const std::scoped_lock role(receiving_);
+        must_hand_over_.store(false, std::memory_order_relaxed);
         try {
-            rest();
-            must_hand_over_.store(true, std::memory_order_relaxed);
-            const std::scoped_lock role(receiving_);
-            must_hand_over_.store(false, std::memory_order_relaxed);
             step(os::wait_slice);
         } catch (...) {
             // Without memory or descriptors: nothing further can be promised to anybody.
@@ -899,15 +911,21 @@ void ProcessPool<Lazy>::wake_supervisor() noexcept {
 
 // Has who sleeps in the ring look again at what it waits for.
 template <class Lazy>
-void ProcessPool<Lazy>::wake_receiver() {
-    if (is_receiver_asleep_.load()) { table_.tell({NewsKind::nothing, 0, 0}, {}); }
+void ProcessPool<Lazy>::wake_receiver() noexcept {
+    if (!is_receiver_asleep_.load()) { return; }
+    try {
+        table_.tell({NewsKind::nothing, 0, 0}, {}, std::chrono::seconds(0));
+    } catch (const std::exception&) {
+        // Without memory for a few bytes. It looks again in a moment anyway.
+    }
 }
 
 // Receives results of the job until all is there that the caller waits for.
 template <class Lazy>
 void ProcessPool<Lazy>::receive_own(const Job& job, Predicate there, const Deadline& deadline) {
     receive_if_free([&] {
-        while (!there() && !must_hand_over_.load(std::memory_order_relaxed)) {
+        while (!there() && !deadline.has_passed() &&
+               !must_hand_over_.load(std::memory_order_relaxed)) {
             if (next_ == backlog_.size()) { look_out(there, deadline); }
             if (next_ == backlog_.size() || !may_receive(job)) { return; }
             handle_result(next_news());
@@ -942,9 +960,13 @@ void ProcessPool<Lazy>::receive_what_is_there(const Job& job) {
 template <class Lazy>
 template <class Receive>
 void ProcessPool<Lazy>::receive_if_free(Receive&& receive) noexcept {
+    if (in_supervisor()) { return; }
     helped_.fetch_add(1, std::memory_order_relaxed);
     const std::unique_lock role(receiving_, std::try_to_lock);
     if (!role) { return; }
+    helper_id_.store(std::this_thread::get_id());
+    const auto is_over = [this] { helper_id_.store({}); };
+    const AtEnd<decltype(is_over)> at_end{is_over};
     try {
         receive();
     } catch (const std::exception&) {
@@ -973,8 +995,9 @@ void ProcessPool<Lazy>::look_out(Predicate there, const Deadline& deadline) {
         return;
     }
     is_receiver_asleep_.store(true);
+    const auto is_awake = [this] { is_receiver_asleep_.store(false); };
+    const AtEnd<decltype(is_awake)> at_end{is_awake};
     if (!there()) { fetch(deadline.left(os::wait_slice)); }
-    is_receiver_asleep_.store(false);
 }
 
 // All that the supervisor does, once; also where a callback waits for something.

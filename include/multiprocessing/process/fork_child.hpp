@@ -98,6 +98,7 @@ template <class Lazy, class Body>
 /// \cost a fork; in a process with many touched pages that is most of it.
 template <class Body, class Lazy = void>
 std::shared_ptr<ForkedChild<Lazy>> fork_child(ChildOptions options, Body body) {
+    StartMethods::check_born();
     if (!options.parent) { options.parent = self_as_parent(); }
     warn_of_threads();
     std::optional<os::DeathPipe<Lazy>> death;

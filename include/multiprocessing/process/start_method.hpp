@@ -84,6 +84,16 @@ struct StartMethods {
     /// What stands in the environment of such an image: the descriptor that tells it who it is.
     static constexpr const char* child_variable = "MULTIPROCESSING_CHILD";
 
+    /// \throws ProcessError if it is such an image.
+    static void check_born() {
+        if (!is_unborn()) { return; }
+        throw ProcessError(
+            "a process is being started before main, or before freeze_support(), in an image of "
+            "the "
+            "program that was itself started for a child: every child would do the same. Start "
+            "processes behind freeze_support() in main");
+    }
+
     static StartKind current() noexcept {
         const std::uint8_t kind = settled.load();
         return kind == unsettled ? StartKind::fork : static_cast<StartKind>(kind);
@@ -93,12 +103,7 @@ struct StartMethods {
         const StartMethod method = kind == StartKind::fork    ? fork
                                    : kind == StartKind::spawn ? spawn.load()
                                                               : forkserver.load();
-        if (is_unborn()) {
-            throw ProcessError(
-                "a process is being started before main, or before freeze_support(), in an image "
-                "of the program that was itself started for a child: every child would do the "
-                "same. Start processes behind freeze_support() in main");
-        }
+        check_born();
         if (method == nullptr) {
             throw ProcessError(
                 text_of("a process cannot be started by \"{}\": multiprocessing::freeze_support() "

@@ -28,11 +28,13 @@
 #include <multiprocessing/spawn/spawn.hpp>
 
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -119,10 +121,14 @@ class ForkServerLine {
     ForkServerLine();
 
     void open();
-    void close() noexcept {
+    void close() {
         channel_.reset();
+        if (server_ == nullptr) { return; }
+        server_->signal(SIGKILL);
+        server_->join(std::chrono::seconds(1));
         server_.reset();
     }
+    bool tell(const Writer& message, std::span<const int> descriptors);
     std::pair<pid_t, os::UniqueFd> ask(const Writer& message, std::span<const int> descriptors);
 
     std::mutex mutex_;  // guards what follows
@@ -158,7 +164,10 @@ void ForkServer<Lazy>::run() {
         }
         os::poll(watched, Deadline(forever));
         tell_ends();
-        if (serves && watched.front().revents != 0) { serves = obey(); }
+        if (serves && watched.front().revents != 0 && !obey()) {
+            serves = false;
+            channel_.close();  // so that the other side learns of it
+        }
     }
     ::_exit(0);
 }
@@ -172,25 +181,38 @@ bool ForkServer<Lazy>::obey() {
     } catch (const std::exception&) {
         return false;  // the other side is gone
     }
-    os::UniqueFd status = descriptors.take(descriptors.size() - 1);
-    flush_standard_streams();
-    const pid_t self = ::getpid();
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-        channel_.close();
-        children_.clear();
-        status.reset();
-        interrupt_.undo();
-        exit_codes_.undo();
-        run_bootstrap<Lazy>(std::move(message), descriptors, self);
+    ForkServerAnswer answer{.error = 0, .pid = 0};
+    os::UniqueFd pidfd;
+    os::UniqueFd status;
+    if (descriptors.size() == 0 || descriptors.truncated()) {
+        answer.error = EMFILE;
+    } else {
+        status = descriptors.take(descriptors.size() - 1);
+        flush_standard_streams();
+        const pid_t self = ::getpid();
+        answer.pid = ::fork();
+        if (answer.pid == 0) {
+            channel_.close();
+            children_.clear();
+            status.reset();
+            interrupt_.undo();
+            exit_codes_.undo();
+            run_bootstrap<Lazy>(std::move(message), descriptors, self);
+        }
+        if (answer.pid < 0) { answer.error = errno; }
     }
-    ForkServerAnswer answer{.error = pid < 0 ? errno : 0, .pid = pid};
-    os::UniqueFd pidfd = pid < 0 ? os::UniqueFd() : os::pidfd_open(pid);
+    try {
+        if (answer.error == 0) { pidfd = os::pidfd_open(answer.pid); }
+    } catch (const OSError& error) {
+        ::kill(answer.pid, SIGKILL);
+        os::reap_by_pid(answer.pid);
+        answer.error = error.code().value();
+    }
     try {
         channel_.send({std::as_bytes(std::span(&answer, 1))}, {});
-        if (pid > 0) { channel_.send_handle(pidfd.get()); }
+        if (answer.error == 0) { channel_.send_handle(pidfd.get()); }
     } catch (const std::exception&) { return false; }
-    if (pid > 0) { children_.push_back({std::move(pidfd), std::move(status)}); }
+    if (answer.error == 0) { children_.push_back({std::move(pidfd), std::move(status)}); }
     return true;
 }
 
@@ -212,6 +234,9 @@ void ForkServer<Lazy>::tell_ends() {
 
 template <class Lazy>
 ForkServerLine<Lazy>::ForkServerLine() {
+    // What is locked under our mutex, so that its fork handlers are registered before ours.
+    os::DeathPipeEnds<Lazy>::instance();
+    LocalProcess::instance();
     os::at_fork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                 [] {
                     // The server is the parent's. Its record is left, not destroyed: that would
@@ -263,19 +288,43 @@ std::shared_ptr<ForkedChild<Lazy>> ForkServerLine<Lazy>::start(ChildOptions opti
         death ? death->hold() : typename os::DeathPipe<Lazy>::Holder());
 }
 
+// Sends the request; false when the server is gone.
+template <class Lazy>
+bool ForkServerLine<Lazy>::tell(const Writer& message, std::span<const int> descriptors) {
+    try {
+        static_cast<Channel&>(*channel_).send({message.view()}, descriptors);
+        return true;
+    } catch (const OSError& error) {
+        if (error.code().value() != EPIPE && error.code().value() != ECONNRESET) { throw; }
+        close();
+        return false;
+    }
+}
+
 template <class Lazy>
 std::pair<pid_t, os::UniqueFd> ForkServerLine<Lazy>::ask(const Writer& message,
                                                          std::span<const int> descriptors) {
+    if (descriptors.size() > os::max_descriptors) {
+        throw ValueError(text_of("a process can be started with {} descriptors, not {}",
+                                 {os::max_descriptors, descriptors.size()}));
+    }
+    // One that died a moment ago has been asked for nothing.
+    if (!tell(message, descriptors)) {
+        open();
+        if (!tell(message, descriptors)) {
+            throw ProcessError("the fork server dies before it can be asked for a process");
+        }
+    }
     ForkServerAnswer answer{};
     os::UniqueFd pidfd;
     try {
         Channel& channel = *channel_;
-        channel.send({message.view()}, descriptors);
         const std::vector<std::byte> bytes = channel.receive(sizeof answer);
         std::memcpy(&answer, bytes.data(), std::min(bytes.size(), sizeof answer));
         if (answer.error == 0) { pidfd = channel.receive_handle(); }
     } catch (const std::exception& error) {
-        // The next start has another server.
+        // The next start has another server; what this one has begun ends.
+        if (answer.pid > 0) { ::kill(answer.pid, SIGKILL); }
         close();
         throw ProcessError(
             text_of("the fork server died while it was asked for a process: {}", {error.what()}));

@@ -21,12 +21,12 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -35,28 +35,18 @@
 namespace multiprocessing::detail {
 
 /// Which file `spawn` executes.
-/// \safety threads.
+/// \safety threads; no lock, which a fork might find taken.
 class Executable {
   public:
-    static void set(std::string path) {
-        const std::scoped_lock lock(mutex());
-        place() = std::move(path);
-    }
+    static void set(const std::string& path) { chosen_.store(new std::string(path)); }  // for good
     /// Returns this program's own unless another was set.
     static std::string get() {
-        const std::scoped_lock lock(mutex());
-        return place().empty() ? os::own_executable() : place();
+        const std::string* const path = chosen_.load();
+        return path != nullptr ? *path : os::own_executable();
     }
 
   private:
-    static std::mutex& mutex() {
-        static auto* const made = new std::mutex;
-        return *made;
-    }
-    static std::string& place() {
-        static auto* const made = new std::string;
-        return *made;
-    }
+    static inline std::atomic<const std::string*> chosen_{nullptr};
 };
 
 /// Tells a child that has just been started who it is.
@@ -92,6 +82,8 @@ std::shared_ptr<ForkedChild<Lazy>> spawn_child(ChildOptions options, const Targe
     flush_standard_streams();
 
     auto [ours, theirs] = os::socketpair();
+    // In the child the standard numbers are what they always are.
+    if (theirs.get() <= STDERR_FILENO) { theirs = os::duplicate(theirs.get()); }
     const std::string program = Executable::get();
     const pid_t pid =
         os::execute(program, {os::program_name(), "--multiprocessing-child", options.name},
@@ -144,8 +136,9 @@ template <class Lazy = void>
 /// in any other.
 template <class Lazy = void>
 void become_spawned_child() {
+    if (!StartMethods::is_unborn()) { return; }
     os::UniqueFd socket(os::take_child_socket(StartMethods::child_variable));
-    if (!socket) { return; }
+    os::open_standard_streams();
     const pid_t parent = ::getppid();
     std::vector<std::byte> message;
     os::Descriptors descriptors;
