@@ -101,7 +101,7 @@ TEST_CASE("a context makes what the library makes") {
 
 TEST_CASE("a context is for one start method") {
     CHECK_THROWS_AS(mp::get_context("thread"), mp::ValueError);
-    CHECK_THROWS_AS(mp::get_context("spawn"), mp::ProcessError);
+    CHECK(mp::get_context("spawn").get_start_method() == "spawn");
     CHECK_THROWS_AS(mp::get_context("fork").set_start_method("fork"), mp::ValueError);
     CHECK_THROWS_AS(mp::get_context("fork").get_context("spawn"), mp::ValueError);
 }

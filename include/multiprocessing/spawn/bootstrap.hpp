@@ -33,6 +33,7 @@ namespace multiprocessing::detail {
 
 /// The descriptors that go to a process that is being started, each once.
 /// \safety one thread's.
+template <class Lazy = void>
 class StartHandles final : public HandleSink {
   public:
     std::uint32_t add(int fd) override {
@@ -44,11 +45,12 @@ class StartHandles final : public HandleSink {
     std::span<const int> fds() const noexcept { return handles_.fds(); }
 
   private:
-    MessageHandles<> handles_;
+    MessageHandles<Lazy> handles_;
 };
 
 /// Those that came with the start of this process; each can be taken again and again.
 /// \safety one thread's.
+template <class Lazy = void>
 class StartedHandles final : public HandleSource {
   public:
     explicit StartedHandles(os::Descriptors& descriptors) noexcept : descriptors_(descriptors) {}
@@ -105,7 +107,7 @@ class Bootstrap {
     };
 
     const std::vector<std::byte> message_;
-    StartedHandles handles_;
+    StartedHandles<Lazy> handles_;
     std::optional<Reader> in_;
     const SpawnEntry* entry_ = nullptr;
     ChildOptions options_;

@@ -267,7 +267,7 @@ std::shared_ptr<ForkedChild<Lazy>> ForkServerLine<Lazy>::start(ChildOptions opti
     std::optional<os::DeathPipe<Lazy>> death;
     if (options.dies_with_parent) { death.emplace(); }
     Writer message;
-    StartHandles handles;
+    StartHandles<Lazy> handles;
     message.handles = &handles;
     // The server's thread that forks is its main one, and outlives nobody: its death says nothing.
     save_bootstrap<Lazy>(message, options, self_as_parent(), death ? &*death : nullptr,

@@ -51,7 +51,7 @@ class Executable {
 
 /// Tells a child that has just been started who it is.
 template <class Lazy = void>
-void tell_child(os::UniqueFd socket, const Writer& message, const StartHandles& handles,
+void tell_child(os::UniqueFd socket, const Writer& message, const StartHandles<Lazy>& handles,
                 const std::string& program) {
     SocketChannel<Lazy> channel(std::move(socket), /*readable=*/false, /*writable=*/true);
     try {
@@ -75,7 +75,7 @@ std::shared_ptr<ForkedChild<Lazy>> spawn_child(ChildOptions options, const Targe
     if (options.dies_with_parent) { death.emplace(); }
     const bool by_main_thread = os::thread_id() == ::getpid();
     Writer message;
-    StartHandles handles;
+    StartHandles<Lazy> handles;
     message.handles = &handles;
     save_bootstrap<Lazy>(message, options, self_as_parent(), death ? &*death : nullptr,
                          by_main_thread, target);
